@@ -1,0 +1,145 @@
+"""`forecastd check`: would it run? A line a check; changes nothing, at the broker or elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from forecastd.commands import LoadSettings, add_settings_arguments
+from forecastd.errors import ForecastdError
+
+if TYPE_CHECKING:
+    from forecastd.kafka_topics import TopicAdmin
+    from forecastd.settings import Settings
+    from forecastd.settings_sources import Loaded
+
+NAME = "check"
+HELP = "say whether the daemon would run: settings, broker, topics, permissions, model"
+
+Line = tuple[Literal["ok", "hint", "wrong"], str]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Only settings."""
+    add_settings_arguments(parser)
+
+
+def main(_args: Namespace, load: LoadSettings) -> int:
+    """Print a line a check; 1 when one of them is wrong."""
+    is_wrong = False
+    for verdict, text in _lines(load):
+        sys.stdout.write(f"{verdict:<6}{text}\n")
+        sys.stdout.flush()
+        is_wrong |= verdict == "wrong"
+    return int(is_wrong)
+
+
+def _lines(load: LoadSettings) -> Iterator[Line]:
+    try:
+        loaded = load()
+    except ForecastdError as error:
+        yield from _wrong(error)
+        return
+    yield from _settings(loaded)
+    yield from _model(loaded.settings)
+    yield from _kafka(loaded.settings)
+
+
+def _settings(loaded: Loaded) -> Iterator[Line]:
+    from forecastd.settings_rules import hints
+
+    kinds = Counter(source.partition(" ")[0] for source in loaded.sources.values())
+    where = ", ".join(f"{count} from {kind}" for kind, count in kinds.items())
+    yield "ok", f"settings: {where}"
+    for hint in hints(loaded.settings.value_of):
+        yield "hint", hint
+
+
+def _model(settings: Settings) -> Iterator[Line]:
+    if settings.models.serve is None:
+        yield "ok", "models.serve: none, the baseline forecasts"
+    elif Path(settings.models.serve).exists():
+        yield "ok", f"models.serve: {settings.models.serve} is there"
+    else:
+        found = f"models.serve: {settings.models.serve} is not there"
+        yield "wrong", f"{found}, wanted the path of a model; forecastd train makes one"
+
+
+def _kafka(settings: Settings) -> Iterator[Line]:
+    from forecastd.kafka_connection import unreachable
+    from forecastd.kafka_topics import TopicAdmin
+
+    try:
+        admin = TopicAdmin(settings.kafka)
+    except ForecastdError as error:
+        yield from _wrong(error)
+        return
+    with admin:
+        obstacles = [unreachable(settings.kafka, server) for server in admin.advertised()]
+        for found in filter(None, obstacles):
+            wanted = "the broker's advertised.listeners to be reachable from here"
+            yield "wrong", f"kafka.bootstrap_servers: answered, but {found}, wanted {wanted}"
+        if obstacles and all(obstacles):
+            return
+        for step in (_cluster, _topics, _group):
+            yield from _attempt(step, admin, settings)
+
+
+def _cluster(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
+    from forecastd.topic_plan import counted
+
+    cluster = admin.cluster()
+    servers = ", ".join(settings.kafka.bootstrap_servers)
+    brokers = counted(cluster.brokers, "broker")
+    yield "ok", f"kafka: {brokers} of cluster {cluster.cluster_id} at {servers}"
+    if cluster.brokers == 1:
+        yield "hint", "kafka: 1 broker, wanted 3; whatever it holds is gone with its disk"
+
+
+def _topics(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
+    from forecastd.topic_plan import counted, missing_topic
+
+    inspection = admin.inspect(settings)
+    for name, shape in inspection.there.items():
+        if not any(fault.startswith(f"{name}: ") for fault in inspection.faults):
+            yield "ok", f"topic {name}: {counted(shape.partitions, 'partition')}"
+    yield from (("wrong", f"topic {fault}") for fault in inspection.faults)
+    yield from (("hint", f"topic {hint}") for hint in inspection.hints)
+    for plan in inspection.missing:
+        if not settings.kafka.create_topics:
+            yield "wrong", f"topic {missing_topic(plan, settings)}"
+            continue
+        try:
+            admin.create([plan], only_try=True)
+        except ForecastdError as error:
+            yield from _wrong(error, "topic ")
+        else:
+            yield "ok", f"topic {plan.name}: not there yet, the start would create it"
+
+
+def _group(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
+    group_id = settings.kafka.group_id
+    operations = admin.group_operations(group_id)
+    if operations is None or "READ" in operations:
+        yield "ok", f"group {group_id}: may be joined"
+    else:
+        found = f"kafka.group_id: no permission to READ group {group_id}"
+        yield "wrong", f"{found}, wanted an ACL that allows it"
+
+
+def _attempt(
+    step: Callable[[TopicAdmin, Settings], Iterator[Line]], admin: TopicAdmin, settings: Settings
+) -> Iterator[Line]:
+    """The lines of a step; one that cannot be taken is a line too, and the next one is tried."""
+    try:
+        yield from step(admin, settings)
+    except ForecastdError as error:
+        yield from _wrong(error)
+
+
+def _wrong(error: ForecastdError, prefix: str = "") -> Iterator[Line]:
+    return (("wrong", f"{prefix}{sentence}") for sentence in str(error).splitlines())

@@ -1,0 +1,305 @@
+"""JSON records to observations, a poll at a time.
+
+All records of a partition are decoded by one call into typed structs made from the configured
+field paths; a poll with a bad record in it falls back to one record at a time, so that it costs
+that record alone. The one call joins records by newlines, which is safe exactly when no record
+holds one: then every line is one record, whatever its sender wrote.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from forecastd.errors import DecodeError
+from forecastd.ingest.event_time import TimeFormat, to_ms, to_ms_or_zero, whole_numbers_to_ms
+from forecastd.records import (
+    EARLIEST_MS,
+    SERIES_BYTES_MAX,
+    Decoded,
+    Ints,
+    Observations,
+    Record,
+    Reject,
+    TopicPartition,
+)
+
+_LATEST_MS = 253_402_300_799_999  # 9999-12-31: where a timestamp is absurd whatever its record says
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Where in a record the observation is.
+
+    Attributes:
+        series: field paths that name the series; none: the record key.
+        separator: between the parts of a joined name.
+        time: field path of the event time; None: the record's timestamp.
+        time_format: form of the event time.
+        values: field paths of the F values.
+        max_ahead_ms: how far after its record's timestamp an event time may lie.
+    """
+
+    series: tuple[str, ...]
+    separator: str
+    time: str | None
+    time_format: TimeFormat
+    values: tuple[str, ...]
+    max_ahead_ms: int
+
+
+class JsonDecoder:
+    """Decodes the records of one partition of one poll."""
+
+    def __init__(self, fields: Fields) -> None:
+        self._fields = fields
+        paths: dict[str, Any] = dict.fromkeys(fields.values, float)
+        paths |= dict.fromkeys(fields.series, str | int)
+        if fields.time is not None:
+            paths[fields.time] = str | int | float
+        struct, names = _struct(paths)
+        self._decoder = msgspec.json.Decoder(struct | list[struct])  # type: ignore[valid-type]  # made at run time
+        self._series = _getter([names[path] for path in fields.series])
+        self._values = _getter([names[path] for path in fields.values])
+        self._time = _getter([names[fields.time]]) if fields.time is not None else None
+
+    def decode(self, partition: TopicPartition, records: Sequence[Record]) -> Decoded:
+        """Observations of records in offset order, and the records that hold none.
+
+        A record with several observations is taken whole or not at all.
+        """
+        present = [record for record in records if record.value is not None]
+        rejects: list[Reject] = []
+        items = self._parse_whole(present)
+        if items is None:
+            items = self._parse_each(partition, present, rejects)
+        found: list[Any] = []
+        owners: list[Record] = []
+        for record, item in items:
+            if type(item) is list:
+                found.extend(item)
+                owners.extend([record] * len(item))
+            else:
+                found.append(item)
+                owners.append(record)
+        observations = self._observations(partition, found, owners, rejects)
+        rejects.sort(key=lambda reject: reject.record.offset)
+        return Decoded(observations, rejects, len(records) - len(present))
+
+    def _parse_whole(self, records: Sequence[Record]) -> Iterable[tuple[Record, Any]] | None:
+        """All records by one call; None when any of them needs a closer look."""
+        lines = b"\n".join([record.value for record in records])  # type: ignore[misc]  # present
+        if lines.count(b"\n") != max(len(records) - 1, 0):
+            return None
+        try:
+            parsed = self._decoder.decode_lines(lines)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        if len(parsed) != len(records) or [] in parsed:
+            return None
+        return zip(records, parsed, strict=True)
+
+    def _parse_each(
+        self, partition: TopicPartition, records: Sequence[Record], rejects: list[Reject]
+    ) -> Iterable[tuple[Record, Any]]:
+        """One record at a time."""
+        parsed = []
+        for record in records:
+            try:
+                parsed.append((record, self._parse(f"{partition}@{record.offset}", record.value)))
+            except DecodeError as error:
+                rejects.append(Reject(partition, record, error.reason, str(error)))
+        return parsed
+
+    def _parse(self, at: str, value: bytes | None) -> Any:
+        if not value:
+            raise DecodeError(at, "empty", "no bytes", "a JSON object or a non-empty array of them")
+        try:
+            parsed = self._decoder.decode(value)
+        except msgspec.ValidationError as error:
+            raise _invalid(at, str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            said = str(error).removeprefix("JSON is malformed: ")
+            raise DecodeError(at, "json", f"not JSON: {said}", "a JSON object or array") from error
+        if parsed == []:
+            raise DecodeError(at, "empty", "an empty array", "at least one observation")
+        return parsed
+
+    def _observations(
+        self,
+        partition: TopicPartition,
+        items: list[Any],
+        owners: list[Record],
+        rejects: list[Reject],
+    ) -> Observations:
+        """Arrays of the observations that can be used; records with any other are rejected."""
+        series = self._names(items, owners)
+        offsets = np.fromiter((record.offset for record in owners), np.int64, len(owners))
+        stamps = np.fromiter((record.timestamp for record in owners), np.int64, len(owners))
+        at_ms = stamps if self._time is None else self._times(items)
+        values = np.array(list(map(self._values, items)), np.float64)
+        values = values.reshape(len(items), len(self._fields.values))
+        latest = np.minimum(stamps + self._fields.max_ahead_ms, _LATEST_MS)
+        latest[stamps < 0] = _LATEST_MS  # a record of the oldest form has no timestamp
+        good = (np.abs(values) <= _FLOAT32_MAX).all(axis=1)
+        good &= (at_ms >= EARLIEST_MS) & (at_ms <= latest)
+        # 128 characters are at most 512 bytes, so that nearly no name needs to be encoded.
+        if "" in series or max(map(len, series), default=0) > SERIES_BYTES_MAX // 4:
+            good &= [0 < len(name.encode()) <= SERIES_BYTES_MAX for name in series]
+        if not good.all():
+            for at in np.flatnonzero(~good).tolist():
+                if not rejects or rejects[-1].record is not owners[at]:
+                    rejects.append(self._reject(partition, items, owners, at))
+            good = ~np.isin(offsets, offsets[~good])
+            series = list(compress(series, good.tolist()))
+            at_ms, values = at_ms[good], values[good]
+            offsets, stamps = offsets[good], stamps[good]
+        return Observations(partition, series, at_ms, values, offsets, stamps)
+
+    def _names(self, items: list[Any], owners: list[Record]) -> list[str]:
+        """Series names; empty where a key is not UTF-8."""
+        if not self._fields.series:
+            return [_utf8(record.key) for record in owners]
+        parts = map(self._series, items)
+        if len(self._fields.series) == 1:
+            return [part if type(part) is str else str(part) for part in parts]
+        return [self._fields.separator.join(map(str, several)) for several in parts]
+
+    def _times(self, items: list[Any]) -> Ints:
+        """Event times; 0 where there is none to be read."""
+        assert self._time is not None
+        times = list(map(self._time, items))
+        if set(map(type, times)) == {int} and max(map(abs, times)) < 2**63:
+            return whole_numbers_to_ms(np.array(times, np.int64), self._fields.time_format)
+        read = (to_ms_or_zero(time, self._fields.time_format) for time in times)
+        return np.fromiter(read, np.int64, len(times))
+
+    def _reject(
+        self, partition: TopicPartition, items: list[Any], owners: list[Record], at: int
+    ) -> Reject:
+        record, place = owners[at], f"{partition}@{owners[at].offset}"
+        first = next(number for number, owner in enumerate(owners) if owner is record)
+        if at > first or (at + 1 < len(owners) and owners[at + 1] is record):
+            place = f"{place}[{at - first}]"
+        try:
+            self._explain(place, items[at], record)
+        except DecodeError as error:
+            return Reject(partition, record, error.reason, str(error))
+        raise AssertionError(f"{place}: rejected without a reason")
+
+    def _explain(self, at: str, item: Any, record: Record) -> None:
+        """Raise what is wrong with an observation that has the right types."""
+        for path, value in zip(self._fields.values, _as_tuple(self._values(item)), strict=True):
+            if not abs(value) <= _FLOAT32_MAX:
+                found = f"field '{path}' is {value:g}"
+                raise DecodeError(at, "number", found, "a finite number in float32's range")
+        self._explain_name(at, item, record)
+        self._explain_time(at, item, record)
+
+    def _explain_name(self, at: str, item: Any, record: Record) -> None:
+        where = f"field '{'+'.join(self._fields.series)}'" if self._fields.series else "the key"
+        (name,) = self._names([item], [record])
+        size = len(name.encode())
+        if not size and record.key and not self._fields.series:
+            raise DecodeError(at, "series", f"{where} is not UTF-8", "a series name")
+        if not 0 < size <= SERIES_BYTES_MAX:
+            found = f"{where} has {size} bytes"
+            raise DecodeError(at, "series", found, f"a series name of 1 to {SERIES_BYTES_MAX}")
+
+    def _explain_time(self, at: str, item: Any, record: Record) -> None:
+        if self._time is None:
+            time, at_ms = record.timestamp, record.timestamp
+            where = "the record's timestamp"
+        else:
+            time, where = self._time(item), f"field '{self._fields.time}'"
+            try:
+                at_ms = to_ms(time, self._fields.time_format)
+            except (ValueError, OverflowError) as error:
+                wanted = f"a time ({self._fields.time_format})"
+                raise DecodeError(at, "time", f"{where} is {_quoted(time)}", wanted) from error
+        found = f"{where} is {_quoted(time)}"
+        if at_ms < EARLIEST_MS:
+            raise DecodeError(at, "time", found, "a time from 1990 on")
+        if at_ms > record.timestamp + self._fields.max_ahead_ms or at_ms > _LATEST_MS:
+            wanted = "a time at most ingest.max_ahead after the record's own timestamp"
+            raise DecodeError(at, "time", f"{found} ({at_ms} ms)", wanted)
+
+
+def _struct(paths: dict[str, Any]) -> tuple[type[msgspec.Struct], dict[str, str]]:
+    """A struct type for dotted paths, and the attribute path of each.
+
+    Attributes get plain names, so that a field of any name can be read.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for path, kind in paths.items():
+        head, _, rest = path.partition(".")
+        groups.setdefault(head, {})[rest] = kind
+    fields: list[tuple[str, Any]] = []
+    renamed: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for number, (head, rest) in enumerate(groups.items()):
+        attribute = f"f{number}"
+        renamed[attribute] = head
+        if "" in rest:
+            fields.append((attribute, rest[""]))
+            names[head] = attribute
+            continue
+        inner, inner_names = _struct(rest)
+        fields.append((attribute, inner))
+        names |= {f"{head}.{path}": f"{attribute}.{name}" for path, name in inner_names.items()}
+    struct = msgspec.defstruct("Observation", fields, rename=renamed, gc=False)
+    return struct, names
+
+
+def _getter(paths: list[str]) -> Any:
+    return attrgetter(*paths) if paths else None
+
+
+def _as_tuple(values: Any) -> tuple[float, ...]:
+    return values if isinstance(values, tuple) else (values,)
+
+
+def _utf8(key: bytes | None) -> str:
+    try:
+        return (key or b"").decode()
+    except UnicodeDecodeError:
+        return ""
+
+
+def _quoted(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _invalid(at: str, said: str) -> DecodeError:
+    """What msgspec says of JSON that has another form, in our words and under our reason.
+
+    Its sentences are `Object missing required field `x`` and `Expected `a`, got `b``, with the
+    place behind them as a JSON path.
+    """
+    said, _, path = said.partition(" - at `")
+    numbered = re.fullmatch(r"\$(\[\d*\])?\.?(.*)", path.rstrip("`") or "$")
+    assert numbered is not None, path
+    at, place = at + (numbered[1] or ""), numbered[2]
+    missing = re.fullmatch(r"Object missing required field `(.*)`", said)
+    if missing:
+        name = f"{place}.{missing[1]}".lstrip(".")
+        return DecodeError(at, "missing", f"no field '{name}'", "one")
+    types = re.fullmatch(r"Expected `(.*)`, got `(.*)`", said)
+    if types:
+        wanted = types[1].replace("|", "or")
+        if not place:
+            return DecodeError(at, "shape", f"JSON of type {types[2]}", wanted)
+        return DecodeError(at, "type", f"field '{place}' is of type {types[2]}", wanted)
+    if "out of range" in said:
+        found = f"field '{place}' is out of range" if place else "a number out of range"
+        return DecodeError(at, "number", found, "a finite number in float32's range")
+    return DecodeError(at, "type", said[:1].lower() + said[1:], "an observation")

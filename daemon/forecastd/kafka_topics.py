@@ -1,0 +1,302 @@
+"""The topics of the daemon: described, verified, and created where they are missing.
+
+Nothing may be left to the broker's auto-creation: kafka-python cannot be told not to ask for it,
+and a state topic with the broker's defaults would forget rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import kafka.errors
+from kafka.admin import ConfigResource, KafkaAdminClient
+from kafka.errors import KafkaError
+
+from forecastd.clock import Clock
+from forecastd.errors import BrokerError, SettingsError, TopicError
+from forecastd.kafka_connection import build_client, connection_options, obstacle
+from forecastd.observe.events import BrokerLost, Telemetry, TopicCreated
+from forecastd.settings import KafkaSettings, Settings, format_duration
+from forecastd.topic_plan import (
+    TopicPlan,
+    TopicShape,
+    faults_of,
+    hints_of,
+    missing_topic,
+    plan_topics,
+)
+
+_NO_SUCH_TOPIC, _TOPIC_EXISTS = 3, 36
+_FIRST_ATTEMPT_S, _LAST_ATTEMPT_S, _PAUSE_S = 1.0, 5.0, 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What answers.
+
+    Attributes:
+        cluster_id: of the cluster.
+        brokers: how many there are.
+    """
+
+    cluster_id: str
+    brokers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The topics of the daemon as they are.
+
+    Attributes:
+        there: those that exist.
+        missing: those that do not, inputs first.
+        faults: what keeps the daemon from working, one sentence each.
+        hints: what works and will be missed one day, one sentence each.
+    """
+
+    there: dict[str, TopicShape]
+    missing: list[TopicPlan]
+    faults: list[str]
+    hints: list[str]
+
+
+class TopicAdmin:
+    """A connection for looking after topics. Creates nothing unless asked to."""
+
+    def __init__(self, settings: KafkaSettings, timeout_s: float | None = None) -> None:
+        """Connect.
+
+        Raises:
+            BrokerError: nobody answers in `timeout_s` (None: `kafka.request_timeout`).
+            SettingsError: the broker refuses the login.
+        """
+        self._settings = settings
+        options = connection_options(settings, "admin")
+        if timeout_s is not None:
+            options["bootstrap_timeout_ms"] = max(round(timeout_s * 1000), 1)
+        with _muted():
+            try:
+                self._client = build_client(KafkaAdminClient, **options)
+            except kafka.errors.SaslAuthenticationFailedError as error:
+                user = f" of {settings.sasl_username}" if settings.sasl_username else ""
+                found = f"the {settings.sasl_mechanism} login{user} is refused ({_words(error)})"
+                fault = f"kafka.sasl_mechanism: {found}, wanted one that the broker accepts"
+                raise SettingsError([fault]) from None
+            except KafkaError:
+                raise BrokerError(obstacle(settings)) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.close()
+
+    def cluster(self) -> Cluster:
+        """Who answers."""
+        with self._answers("describe the cluster"):
+            found = self._client.describe_cluster()
+        return Cluster(str(found["cluster_id"]), len(found["brokers"]))
+
+    def advertised(self) -> tuple[str, ...]:
+        """`host:port` of each broker as clients are told to connect to it; no I/O.
+
+        The first answer brought them. When they cannot be reached, no further question gets far.
+        """
+        brokers = self._client._manager.cluster.brokers()  # noqa: SLF001  # told by nothing public
+        return tuple(sorted(f"{broker.host}:{broker.port}" for broker in brokers))
+
+    def group_operations(self, group_id: str) -> frozenset[str] | None:
+        """What we may do with a consumer group; None where the broker does not say.
+
+        Raises:
+            TopicError: not even looking at it is allowed.
+        """
+        try:
+            with self._answers(f"describe group {group_id}"):
+                found = self._client.describe_groups([group_id])[group_id]
+        except BrokerError as error:
+            if isinstance(error.__cause__, kafka.errors.AuthorizationError):
+                raise TopicError(_denied_group(group_id)) from None
+            raise
+        if "AuthorizationFailed" in (found["error"] or ""):
+            raise TopicError(_denied_group(group_id))
+        operations = found.get("authorized_operations")
+        return frozenset(operations) if operations else None
+
+    def describe(self, topics: Sequence[str]) -> dict[str, TopicShape]:
+        """Those of `topics` that are there.
+
+        Raises:
+            TopicError: we may not even ask for one of them.
+        """
+        with self._answers("describe topics"):
+            found = self._client.describe_topics(list(topics))
+            there = {topic["name"]: topic for topic in found if topic["error_code"] == 0}
+            resources = [ConfigResource("TOPIC", name) for name in there]
+            configs = self._client.describe_configs(resources, config_filter="all") if there else {}
+        denied = [t for t in found if t["error_code"] not in (0, _NO_SUCH_TOPIC)]
+        if denied:
+            raise TopicError("\n".join(map(_refused_topic, denied)))
+        settings = configs.get("topic", {})
+        return {name: _shape(topic, settings.get(name, {})) for name, topic in there.items()}
+
+    def inspect(self, settings: Settings) -> Inspection:
+        """Compare what is there with what the daemon needs."""
+        names = [plan.name for plan in plan_topics(settings, {})]
+        there = self.describe(names)
+        brokers = self.cluster().brokers
+        plans = plan_topics(settings, there)
+        pairs = [(plan, there[plan.name]) for plan in plans if plan.name in there]
+        return Inspection(
+            there,
+            [plan for plan in plans if plan.name not in there],
+            [fault for plan, shape in pairs for fault in faults_of(plan, shape)],
+            [hint for plan, shape in pairs for hint in hints_of(plan, shape, brokers)],
+        )
+
+    def ensure_topics(self, settings: Settings) -> list[TopicCreated]:
+        """Verify every topic, and create those that are missing where that is allowed.
+
+        Raises:
+            TopicError: a topic is missing, of the wrong shape, or cannot be created.
+            BrokerError: the broker does not answer.
+        """
+        self._demand_fit(self.inspect(settings), settings)
+        created: list[TopicCreated] = []
+        for is_input in (True, False):  # the others are shaped after the inputs
+            missing = self.inspect(settings).missing
+            created += self.create([p for p in missing if (p.purpose == "input") is is_input])
+        self._demand_fit(self.inspect(settings), settings)
+        return created
+
+    def create(self, plans: Sequence[TopicPlan], *, only_try: bool = False) -> list[TopicCreated]:
+        """Create topics; one that another instance created meanwhile is as good.
+
+        Args:
+            plans: what to create.
+            only_try: let the broker say what it would do, and change nothing.
+
+        Raises:
+            TopicError: the broker refuses one of them.
+        """
+        if not plans:
+            return []
+        wanted = {
+            plan.name: {
+                "num_partitions": plan.partitions or -1,
+                "replication_factor": self._settings.replication_factor,
+                "configs": dict(plan.configs),
+            }
+            for plan in plans
+        }
+        with self._answers("create topics"):
+            result = self._client.create_topics(wanted, validate_only=only_try, raise_errors=False)
+            answers = result["topics"]
+            refused = [t for t in answers if t["error_code"] not in (0, _TOPIC_EXISTS)]
+            if refused:
+                raise TopicError("\n".join(map(_refused_topic, refused)))
+            if not only_try:
+                self._client.wait_for_topics(list(wanted), self._settings.request_timeout)
+        made = [topic for topic in answers if topic["error_code"] == 0]
+        return [TopicCreated(topic["name"], topic.get("num_partitions", -1)) for topic in made]
+
+    def _demand_fit(self, inspection: Inspection, settings: Settings) -> None:
+        faults = list(inspection.faults)
+        if not settings.kafka.create_topics:
+            faults += [missing_topic(plan, settings) for plan in inspection.missing]
+        if faults:
+            raise TopicError("\n".join(faults))
+
+    @contextmanager
+    def _answers(self, what: str) -> Iterator[None]:
+        """Whatever kafka-python raises is a broker that did not do `what`."""
+        with _muted():
+            try:
+                yield
+            except KafkaError as error:
+                servers = ", ".join(self._settings.bootstrap_servers)
+                found = f"kafka: {servers} did not {what} ({_words(error)})"
+                raise BrokerError(f"{found}, wanted an answer") from error
+
+
+def wait_for_broker(
+    settings: Settings, clock: Clock, telemetry: Telemetry, should_stop: Callable[[], bool]
+) -> TopicAdmin | None:
+    """Connect, trying again for `startup_timeout`; None when `should_stop` says so first.
+
+    Raises:
+        BrokerError: nobody answered in that time; the sentence says where and how.
+        SettingsError: the broker refuses the login, which no waiting would change.
+    """
+    deadline_s = clock.monotonic_s() + settings.startup_timeout / 1000
+    attempt_s = _FIRST_ATTEMPT_S
+    while not should_stop():
+        left_s = deadline_s - clock.monotonic_s()
+        try:
+            return TopicAdmin(settings.kafka, max(min(attempt_s, left_s), _PAUSE_S))
+        except BrokerError as error:
+            if clock.monotonic_s() + _PAUSE_S >= deadline_s:
+                waited = format_duration(settings.startup_timeout)
+                raise BrokerError(f"{error}; waited startup_timeout ({waited})") from None
+            telemetry.emit(BrokerLost(str(error), _PAUSE_S))
+            time.sleep(_PAUSE_S)
+        attempt_s = min(2 * attempt_s, _LAST_ATTEMPT_S)
+    return None
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """kafka-python logs every failed attempt at ERROR; here each is raised, and said once."""
+    logger = logging.getLogger("kafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _shape(topic: dict[str, Any], configs: dict[str, Any]) -> TopicShape:
+    partitions = topic["partitions"]
+    operations = topic.get("authorized_operations")
+    leaderless = [p["partition_index"] for p in partitions if p["leader_id"] < 0]
+    return TopicShape(
+        partitions=len(partitions),
+        replicas=min(len(partition["replica_nodes"]) for partition in partitions),
+        leaderless=tuple(sorted(leaderless)),
+        operations=frozenset(operations) if operations else None,
+        configs={key: str(config["value"]) for key, config in configs.items()},
+    )
+
+
+def _refused_topic(topic: dict[str, Any]) -> str:
+    """What a broker answers about a topic that it does not show or create."""
+    error = kafka.errors.for_code(topic["error_code"])
+    why = topic.get("error_message") or error.description or error.__name__
+    if issubclass(error, kafka.errors.AuthorizationError):
+        return f"{topic['name']}: no permission ({why.rstrip('.')}), wanted an ACL that allows it"
+    return f"{topic['name']}: the broker refuses it ({why.rstrip('.')}), wanted it"
+
+
+def _denied_group(group_id: str) -> str:
+    return f"kafka.group_id: no permission to READ group {group_id}, wanted an ACL that allows it"
+
+
+def _words(error: KafkaError) -> str:
+    """What a client's error says, without its number."""
+    return str(error).rpartition("] ")[2].strip() or type(error).__name__

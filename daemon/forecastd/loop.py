@@ -1,0 +1,316 @@
+"""The main loop: poll, decode, window, forecast, publish, save, commit.
+
+One turn carries one poll from the input topics to committed offsets. Whatever a broker fails to do
+raises `BrokerError`, and whoever runs the loop starts it over from the last commit: there is no
+other way back.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from forecastd.clock import Clock
+from forecastd.errors import TopicError
+from forecastd.forecast.forecaster import Forecaster
+from forecastd.ingest.json_decoder import JsonDecoder
+from forecastd.observe.events import (
+    ForecastsMade,
+    PartitionMoved,
+    PartitionReady,
+    RecordsRejected,
+    RowsSaved,
+    SeriesCounted,
+    Stage,
+    StageTimed,
+    Telemetry,
+    TurnCompleted,
+)
+from forecastd.ports import Sink, Source
+from forecastd.publish.dead_letter import dead_letter, truncated
+from forecastd.publish.message import encode_forecasts
+from forecastd.records import (
+    Committed,
+    Decoded,
+    Forecasts,
+    Message,
+    Observations,
+    Polled,
+    Round,
+    TopicPartition,
+)
+from forecastd.state.restorer import Restorer
+from forecastd.state.row_saver import RowSaver
+from forecastd.state.starting_point import StartingPoint
+from forecastd.state.table import SeriesTable
+from forecastd.windows.windower import Windower
+
+_POLL_S = 0.5
+_CUT_BYTES = (900_000, 64_000, 0)  # what is kept of a dead letter that its topic finds too large
+
+
+@dataclass(slots=True)
+class Served:
+    """One partition that is read.
+
+    Attributes:
+        position: the offset after the last record that was applied.
+        silent_below: records below it are replayed: they move state and nothing else.
+        committed: the last commit that the broker has acknowledged.
+    """
+
+    position: int
+    silent_below: int
+    committed: Committed
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the replay is over."""
+        return self.position >= self.silent_below
+
+
+@dataclass(slots=True)
+class Loop:
+    """The stages, in the order of the data path, and the partitions they serve."""
+
+    source: Source
+    decoder: JsonDecoder
+    windower: Windower
+    forecaster: Forecaster
+    sink: Sink
+    saver: RowSaver
+    restorer: Restorer
+    starting_point: StartingPoint
+    table: SeriesTable
+    telemetry: Telemetry
+    clock: Clock
+    output_topic: str
+    dead_letter_topic: str
+    targets: Sequence[str]
+    served: dict[TopicPartition, Served] = field(default_factory=dict)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every partition that we were given is restored and replayed."""
+        return not self.restorer.is_busy and all(at.is_ready for at in self.served.values())
+
+    def close(self, timeout_s: float) -> None:
+        """Leave the group, and give up what is not acknowledged; after a turn that is nothing.
+
+        Raises:
+            BrokerError: the broker did not hear of it.
+        """
+        try:
+            self.source.close(timeout_s)
+        finally:
+            self.sink.close(timeout_s)
+            self.restorer.reader.close()
+
+    def run_once(self) -> bool:
+        """Carry one poll from the input topics to committed offsets; False if there was nothing.
+
+        Rows leave only after every forecast and dead letter that they imply is acknowledged: were
+        a row to arrive without its forecast, a restart would skip the window and the forecast
+        would be lost.
+        """
+        with self._timed("poll"):
+            polled = self.source.poll(0.0 if self.restorer.is_busy else _POLL_S)
+        self._follow_assignment()
+        self._restore()
+        with self._timed("decode"):
+            decoded = [self._decode(*item) for item in polled.records.items()]
+        forecasts, windowed = self._forecast([part.observations for part in decoded])
+        with self._timed("publish"):
+            delays = self._publish(forecasts, decoded)
+        self._note_positions(polled)
+        with self._timed("save"):
+            self._save(windowed)
+        with self._timed("commit"):
+            self._commit()
+        if polled.records:
+            self._report(polled, decoded, delays)
+        return bool(polled.records)
+
+    def _decode(self, partition: TopicPartition, records: Sequence[object]) -> Decoded:
+        """Decode; what was rejected before the last commit is not rejected again."""
+        decoded = self.decoder.decode(partition, records)  # type: ignore[arg-type]  # as polled
+        below = self.served[partition].silent_below
+        heard = [reject for reject in decoded.rejects if reject.record.offset >= below]
+        return Decoded(decoded.observations, heard, decoded.tombstones)
+
+    def _forecast(
+        self, observations: list[Observations]
+    ) -> tuple[list[Forecasts], list[np.ndarray]]:
+        """Apply the observations, and forecast at every origin among them."""
+        silent_below = {partition: at.silent_below for partition, at in self.served.items()}
+        forecasts, windowed = [], []
+        for origins in self._timed_each("window", self.windower.rounds(observations, silent_below)):
+            with self._timed("forecast"):
+                forecasts.extend(self.forecaster.forecast(origins))
+            windowed.append(origins.slots[(origins.phases >= 0) & ~origins.is_silent])
+        return forecasts, windowed
+
+    def _publish(self, forecasts: list[Forecasts], decoded: list[Decoded]) -> list[float]:
+        """Send what the world sees; returns the delay of each forecast in seconds."""
+        messages = [
+            message
+            for made in forecasts
+            for message in encode_forecasts(made, self.output_topic, self.targets)
+        ]
+        rejects = [reject for part in decoded for reject in part.rejects]
+        messages.extend(dead_letter(reject, self.dead_letter_topic) for reject in rejects)
+        if not messages:
+            return []
+        self._send(messages)
+        now_ms = self.clock.now_ms()
+        self._report_published(forecasts, now_ms)
+        for reason, count in Counter(reject.reason for reject in rejects).items():
+            example = next(reject.error for reject in rejects if reject.reason == reason)
+            self.telemetry.emit(RecordsRejected(reason, count, example))
+        recorded = [made.recorded_ms for made in forecasts]
+        return ((now_ms - np.concatenate(recorded)) / 1000).tolist() if recorded else []
+
+    def _send(self, messages: list[Message]) -> None:
+        """Send; dead letters that their topic finds too large are cut.
+
+        Raises:
+            BrokerError: not everything was acknowledged.
+            TopicError: a topic can never take what must go there.
+        """
+        refused = self.sink.send(messages)
+        for cut in _CUT_BYTES:
+            for message in refused:
+                if message.topic != self.dead_letter_topic:
+                    size = f"a message of {len(message.value or b'')} bytes is too large"
+                    wanted = "a larger max.message.bytes, or a smaller forecast"
+                    raise TopicError(f"topic {message.topic}: {size}, wanted {wanted}")
+            if refused:
+                refused = self.sink.send([truncated(message, cut) for message in refused])
+        if refused:
+            found = "a dead letter of no value is too large"
+            raise TopicError(f"topic {self.dead_letter_topic}: {found}, wanted 64 KiB at least")
+
+    def _save(self, windowed: list[np.ndarray]) -> None:
+        """Save the rows that are due."""
+        for partition, name, slot in self.windower.admission.evicted:
+            self.saver.evict(partition, name, slot)
+        self.windower.admission.evicted.clear()
+        for slots in self.windower.touched:
+            self.saver.touched(slots)
+        self.windower.touched.clear()
+        for slots in windowed:
+            self.saver.windowed(slots)
+        ready = {at: state.position for at, state in self.served.items() if state.is_ready}
+        batch = self.saver.batch(ready)
+        if not batch.rows and not batch.tombstones:
+            return
+        self._send([*batch.rows, *batch.tombstones])
+        self.saver.saved(batch)
+        size = sum(len(row.value or b"") for row in batch.rows)
+        self.telemetry.emit(RowsSaved(len(batch.rows), len(batch.tombstones), size))
+
+    def _commit(self) -> None:
+        """Commit what has moved; a partition that is replayed stays where it was."""
+        moved = {}
+        for partition, at in self.served.items():
+            if at.is_ready:
+                resume_from = self.saver.resume_from(partition, at.position)
+                committed = Committed(at.position, resume_from)
+                if committed != at.committed:
+                    moved[partition] = committed
+        if moved:
+            self.source.commit(moved)
+            for partition, committed in moved.items():
+                self.served[partition].committed = committed
+
+    def _follow_assignment(self) -> None:
+        changes = self.source.take_assignment()
+        for partition in changes.removed:
+            self.restorer.remove(partition)
+            self.saver.close(partition)
+            self.table.drop_partition(partition)
+            self.served.pop(partition, None)
+        for partition in changes.added:
+            self.saver.open(partition, secrets.token_hex(4))
+            self.restorer.add(partition)
+
+    def _restore(self) -> None:
+        """Read on in the rows of a partition that was given to us; serve it when they are read."""
+        if not self.restorer.is_busy:
+            return
+        restored = self.restorer.step(_POLL_S if not self.served else 0.0)
+        if restored is None:
+            return
+        committed = self.starting_point.find(restored)
+        assert committed.resume_from is not None, "a starting point says where to resume"
+        at = Served(committed.resume_from, committed.position, committed)
+        self.served[restored.partition] = at
+        self.source.serve_from(restored.partition, at.position)
+        if at.is_ready:
+            self.telemetry.emit(PartitionReady(restored.partition, at.position))
+
+    def _note_positions(self, polled: Polled) -> None:
+        for partition, at in self.served.items():
+            was_ready = at.is_ready
+            at.position = polled.positions.get(partition, at.position)
+            if not was_ready and partition not in polled.positions:
+                # Markers of transactions may be all that is left below the committed position.
+                at.position = max(self.source.position(partition) or 0, at.position)
+            if at.is_ready and not was_ready:
+                self.telemetry.emit(PartitionReady(partition, at.position))
+
+    def _report_published(self, forecasts: list[Forecasts], now_ms: int) -> None:
+        for made in forecasts:
+            models = int(np.count_nonzero(made.is_model))
+            if models:
+                self.telemetry.emit(ForecastsMade("model", made.is_cold, models, now_ms))
+            if models < len(made.series):
+                count = len(made.series) - models
+                self.telemetry.emit(ForecastsMade("baseline", made.is_cold, count, now_ms))
+
+    def _report(self, polled: Polled, decoded: list[Decoded], delays: list[float]) -> None:
+        heard = replayed = 0
+        for partition, records in polled.records.items():
+            at = self.served[partition]
+            silent = sum(record.offset < at.silent_below for record in records)
+            replayed += silent
+            heard += len(records) - silent
+            end = self.source.end_offset(partition) or at.position
+            last_ms = records[-1].timestamp
+            self.telemetry.emit(PartitionMoved(partition, at.position, end, last_ms))
+        self.telemetry.emit(
+            TurnCompleted(
+                records=heard,
+                observations=self.windower.accepted,
+                late=self.windower.late,
+                tombstones=sum(part.tombstones for part in decoded),
+                replayed=replayed,
+                resets=0,
+                at_ms=self.clock.now_ms(),
+                delay_seconds=tuple(delays),
+            )
+        )
+        self.windower.accepted = self.windower.late = 0
+        self.telemetry.emit(SeriesCounted(len(self.table), self.table.total_bytes))
+
+    @contextmanager
+    def _timed(self, stage: Stage) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        passed, used = time.perf_counter() - wall, time.process_time() - cpu
+        self.telemetry.emit(StageTimed(stage, passed, used))
+
+    def _timed_each(self, stage: Stage, items: Iterator[Round]) -> Iterator[Round]:
+        """Time what an iterator does between its items, not what is done with them."""
+        while True:
+            with self._timed(stage):
+                item = next(items, None)
+            if item is None:
+                return
+            yield item

@@ -1,0 +1,98 @@
+"""What the page shows of the busiest series, read from the series table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from forecastd.forecast.scoring import HIGH, LOW, MEDIAN
+from forecastd.observe.snapshot import SeriesView
+from forecastd.ports import Table
+from forecastd.records import TopicPartition
+from forecastd.series_tail import median_step_ms, steps_back
+
+SERIES_SHOWN = 8
+"""Series on the page."""
+
+STEPS_SHOWN = 120
+"""Recent steps of each."""
+
+
+def busiest_series(
+    table: Table,
+    partitions: Sequence[TopicPartition],
+    targets: Sequence[str],
+    quantiles: Sequence[float],
+) -> tuple[SeriesView, ...]:
+    """The series with the most observations, their last steps and their latest forecast.
+
+    Args:
+        table: the series table.
+        partitions: those that are served.
+        targets: names of the values that are forecast; the first is shown.
+        quantiles: of the forecasts; the middle and the two ends are shown.
+    """
+    slots = np.concatenate([np.zeros(0, np.int32), *map(table.slots, partitions)])
+    if len(slots) > SERIES_SHOWN:
+        busiest = np.argpartition(-table["seen"][slots], SERIES_SHOWN)[:SERIES_SHOWN]
+        slots = slots[busiest]
+    slots = slots[np.argsort([table.name(slot) for slot in slots.tolist()])]
+    if not len(slots):
+        return ()
+    shown = min(STEPS_SHOWN, table["tail"].shape[1])
+    values = steps_back(table, slots, range(shown - 1, -1, -1))[..., 0]
+    gaps = _gaps_back(table, slots, shown)
+    times = table["at_ms"][slots, None] - np.cumsum(gaps[:, ::-1], axis=1)[:, ::-1] + gaps
+    step_ms = median_step_ms(table, slots)
+    return tuple(
+        _view(table, int(slot), times[at], values[at], int(step_ms[at]), targets, quantiles)
+        for at, slot in enumerate(slots.tolist())
+    )
+
+
+def _gaps_back(table: Table, slots: np.ndarray, shown: int) -> np.ndarray:
+    length = table["gap_ms"].shape[1]
+    places = (table["steps"][slots, None] - np.arange(shown, 0, -1)) % length
+    gaps: np.ndarray = table["gap_ms"][slots[:, None], places].astype(np.int64)
+    # The time of a step is the last one's less the gaps of all that follow it: each gap is
+    # needed one step earlier than it is kept.
+    return np.concatenate([gaps[:, 1:], np.zeros((len(slots), 1), np.int64)], axis=1)
+
+
+def _view(
+    table: Table,
+    slot: int,
+    times: np.ndarray,
+    values: np.ndarray,
+    step_ms: int,
+    targets: Sequence[str],
+    quantiles: Sequence[float],
+) -> SeriesView:
+    partition = table.partition(slot)
+    exists = np.isfinite(values)
+    newest = int(table["pending_window"][slot].argmax())
+    has_forecast = table["pending_window"][slot, newest] >= 0
+    forecast, origin_ms = [], None
+    if has_forecast:
+        kept = table["pending"][slot, newest, :, :, 0].astype(np.float64)
+        kept += table["pending_anchor"][slot, newest, 0]
+        chosen = (LOW, MEDIAN, HIGH) if len(quantiles) > 1 else (MEDIAN,)
+        forecast = kept[list(chosen)].T.tolist()
+        origin_ms = int(table["pending_ms"][slot, newest])
+    ends = (quantiles[0], 0.5, quantiles[-1]) if len(quantiles) > 1 else (0.5,)
+    return SeriesView(
+        name=table.name(slot),
+        topic=partition.topic,
+        partition=partition.partition,
+        target=targets[0],
+        at_ms=times[exists].tolist(),
+        actuals=values[exists].tolist(),
+        origin_ms=origin_ms,
+        forecast_at_ms=[origin_ms + (k + 1) * step_ms for k in range(len(forecast))]
+        if origin_ms is not None
+        else [],
+        quantiles=list(ends),
+        forecast=forecast,
+        source="model" if has_forecast and table["pending_model"][slot, newest] else "baseline",
+    )

@@ -1,0 +1,181 @@
+"""What the loop needs from the world outside, as typed protocols.
+
+The Kafka client stands behind `Source` and `Sink`; a second client, or the in-memory twins of
+`memory/`, fit the same shape. Stages name each other's services here and never import each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from forecastd.records import Column, Committed, Message, Polled, Slots, TopicPartition
+
+
+class Assignment(Protocol):
+    """What changed in the group since it was last asked for."""
+
+    @property
+    def added(self) -> Sequence[TopicPartition]:
+        """Partitions given to us: paused, to be restored."""
+        ...
+
+    @property
+    def removed(self) -> Sequence[TopicPartition]:
+        """Partitions taken from us."""
+        ...
+
+
+class Source(Protocol):
+    """Records in, offsets out: one member of a consumer group.
+
+    Every method raises `BrokerError` when the broker does not answer in time.
+    """
+
+    def poll(self, timeout_s: float) -> Polled:
+        """Records of the partitions that are not paused; empty after `timeout_s`."""
+        ...
+
+    def take_assignment(self) -> Assignment:
+        """What changed since the last call; a partition that left and came back is in both."""
+        ...
+
+    def is_reachable(self) -> bool:
+        """Whether the broker has answered lately."""
+        ...
+
+    def committed(self, partition: TopicPartition) -> Committed | None:
+        """The group's committed offset, None where there is none."""
+        ...
+
+    def bounds(self, partition: TopicPartition) -> tuple[int, int]:
+        """Lowest offset kept, and the offset after the last record."""
+        ...
+
+    def start_offset(self, partition: TopicPartition) -> int:
+        """Where a group without offsets begins (`ingest.start`)."""
+        ...
+
+    def position(self, partition: TopicPartition) -> int | None:
+        """The offset that the next poll reads from; above the last record where a marker of a
+        transaction follows it."""
+        ...
+
+    def serve_from(self, partition: TopicPartition, offset: int) -> None:
+        """Read an assigned partition from `offset` on, no longer paused."""
+        ...
+
+    def commit(self, committed: Mapping[TopicPartition, Committed]) -> None:
+        """Commit; returns when the broker has acknowledged."""
+        ...
+
+    def end_offset(self, partition: TopicPartition) -> int | None:
+        """The offset after the last record as the last fetch saw it; no I/O."""
+        ...
+
+    def close(self, timeout_s: float) -> None:
+        """Leave the group."""
+        ...
+
+
+class Sink(Protocol):
+    """Messages out."""
+
+    def send(self, messages: Iterable[Message]) -> list[Message]:
+        """Send all and return when the broker has answered for every one.
+
+        Returns:
+            Messages that are too large for their topic; all others are acknowledged.
+
+        Raises:
+            BrokerError: one of them was not acknowledged; none may be taken as sent.
+        """
+        ...
+
+    def close(self, timeout_s: float) -> None:
+        """Give up whatever is not acknowledged yet."""
+        ...
+
+
+class RowReader(Protocol):
+    """Rows of one partition's state topic, read from its beginning to its end."""
+
+    def start(self, partition: TopicPartition) -> int:
+        """Begin with the rows of an input partition; returns about how many there are."""
+        ...
+
+    def read(self, timeout_s: float) -> tuple[Sequence[tuple[bytes, bytes | None]], bool]:
+        """Next keys and rows (None: tombstone) in order, and whether that was the end."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading."""
+        ...
+
+
+class ColumnStore(Protocol):
+    """Storage of one column that does not live in the table's own arrays (the model's bank)."""
+
+    @property
+    def column(self) -> Column:
+        """What is stored."""
+        ...
+
+    def read(self, slots: Slots) -> NDArray[Any]:
+        """Cells of `slots`, shape (B, *column.shape)."""
+        ...
+
+    def write(self, slots: Slots, cells: NDArray[Any]) -> None:
+        """Set the cells of `slots`, which are distinct."""
+        ...
+
+    def grow(self, capacity: int) -> None:
+        """Make room for slots below `capacity`."""
+        ...
+
+
+class Table(Protocol):
+    """All per-series state: named arrays indexed by slot."""
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """The array of a column, shape (capacity, *column.shape). Not to be kept across turns:
+        growth replaces it."""
+        ...
+
+    def name(self, slot: int) -> str:
+        """Series name of a slot."""
+        ...
+
+    def names(self, slots: Slots) -> list[str]:
+        """Series names of slots."""
+        ...
+
+    def partition(self, slot: int) -> TopicPartition:
+        """Partition of a slot."""
+        ...
+
+    def partitions(self, slots: Slots) -> list[TopicPartition]:
+        """Partitions of slots."""
+        ...
+
+    def count(self, partition: TopicPartition) -> int:
+        """Series of a partition."""
+        ...
+
+    def slots(self, partition: TopicPartition) -> Slots:
+        """Slots of a partition."""
+        ...
+
+    def find(self, partition: TopicPartition, names: Sequence[str]) -> Slots:
+        """Slots of series by name, -1 where there is none."""
+        ...
+
+    def admit(self, partition: TopicPartition, names: Sequence[str]) -> Slots:
+        """Give slots to new series, their cells as declared."""
+        ...
+
+    def drop(self, slots: Slots) -> None:
+        """Forget series."""
+        ...

@@ -1,0 +1,121 @@
+"""The daemon as a process: it starts, starts over after a broker's failure, and stops in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+
+from forecastd.clock import Clock
+from forecastd.errors import BrokerError
+from forecastd.loop import Loop
+from forecastd.observe.events import BrokerLost, LoopTurned, Stopped, Stopping, Telemetry
+
+RETRY_S = (0.5, 1.0, 2.0, 5.0)
+"""Pauses between attempts; the last one repeats."""
+
+SNAPSHOT_S = 0.5
+"""Time between two snapshots for the page."""
+
+
+@dataclass(slots=True)
+class StopSignal:
+    """SIGTERM and SIGINT: the first asks for the end, the second ends at once.
+
+    If the graceful end takes longer than `timeout_s` the process ends without it.
+    """
+
+    timeout_s: float
+    telemetry: Telemetry
+    say_fatal: Callable[[str], None]
+    _asked: threading.Event = field(default_factory=threading.Event)
+    _asked_s: float = 0.0
+
+    def install(self) -> None:
+        """Take over both signals; call from the main thread."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._heard)
+
+    def __bool__(self) -> bool:
+        """Whether the end was asked for."""
+        return self._asked.is_set()
+
+    @property
+    def seconds(self) -> float:
+        """Time since it was asked for."""
+        return time.monotonic() - self._asked_s
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, and wake up when the end is asked for."""
+        self._asked.wait(seconds)
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if self._asked.is_set():
+            os._exit(128 + number)
+        self._asked.set()
+        self._asked_s = time.monotonic()
+        self.telemetry.emit(Stopping(signal.Signals(number).name))
+        threading.Thread(target=self._end_late, name="shutdown", daemon=True).start()
+
+    def _end_late(self) -> None:
+        time.sleep(self.timeout_s)  # a daemon thread: an orderly end does not wait for it
+        self.say_fatal(f"shutdown_timeout: not stopped after {self.timeout_s:g} s, wanted an end")
+        os._exit(1)
+
+
+@dataclass(slots=True)
+class Service:
+    """Runs loops, one after the other, until a signal asks for the end.
+
+    Attributes:
+        connect: makes a loop over new clients and an empty table.
+        show: hands the page what it shows.
+    """
+
+    connect: Callable[[], Loop]
+    show: Callable[[Loop], None]
+    stop: StopSignal
+    telemetry: Telemetry
+    clock: Clock
+    close_s: float = 5.0
+    _failures: int = 0
+
+    def run(self) -> None:
+        """Turn until the end is asked for. A broker's failure drops everything and starts over."""
+        while not self.stop:
+            try:
+                self._serve()
+            except BrokerError as error:
+                retry_s = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
+                self._failures += 1
+                self.telemetry.emit(BrokerLost(str(error), retry_s))
+                self.telemetry.emit(LoopTurned(self.clock.monotonic_s(), broker_reachable=False))
+                self.stop.wait(retry_s)
+        self.telemetry.emit(Stopped(self.stop.seconds))
+
+    def _serve(self) -> None:
+        loop = self.connect()
+        try:
+            self._turn(loop)
+        finally:
+            try:
+                loop.close(self.close_s)
+            except BrokerError as error:
+                # What could not be closed is given up; the failure that led here is what counts.
+                self.telemetry.emit(BrokerLost(str(error), 0.0))
+
+    def _turn(self, loop: Loop) -> None:
+        shown_s = 0.0
+        while not self.stop:
+            if loop.run_once():
+                self._failures = 0
+            now_s = self.clock.monotonic_s()
+            reachable = loop.source.is_reachable()
+            self.telemetry.emit(LoopTurned(now_s, broker_reachable=reachable))
+            if now_s - shown_s >= SNAPSHOT_S:
+                shown_s = now_s
+                self.show(loop)

@@ -1,0 +1,163 @@
+"""Which rows are saved when, and where a restart would have to resume.
+
+A series is behind from the first record that is not in its saved row. Its row is due after
+`row_every` windows, or when that record lies `max_replay` records back, or at once where a stage
+asks for it. When a row is written is a question of cost, never of meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from forecastd.clock import Clock
+from forecastd.records import Message, Slots, TopicPartition
+from forecastd.state.row_codec import RowCodec
+from forecastd.state.row_key import encode_key
+from forecastd.state.table import NOT_IN_ROW, SeriesTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowBatch:
+    """Rows and tombstones of one commit.
+
+    Attributes:
+        slots: series whose rows are among the messages.
+        rows: their messages, in the order of `slots`.
+        tombstones: keys that no longer hold.
+    """
+
+    slots: Slots
+    rows: list[Message]
+    tombstones: list[Message]
+
+
+@dataclass(slots=True)
+class RowSaver:
+    """Keeps, for each partition, the series that are behind, the longest behind first."""
+
+    table: SeriesTable
+    codec: RowCodec
+    clock: Clock
+    state_topic: Callable[[str], str]
+    window_steps: int  # steps of a series between two of its windows
+    row_every: int
+    max_replay: int
+    bytes_per_second: int
+    _behind: dict[TopicPartition, dict[int, None]] = field(default_factory=dict)
+    _due: dict[int, None] = field(default_factory=dict)
+    _writers: dict[TopicPartition, str] = field(default_factory=dict)
+    _foreign: dict[int, list[bytes]] = field(default_factory=dict)
+    _tombstones: list[Message] = field(default_factory=list)
+    _budget_bytes: float = 0.0
+    _budget_s: float | None = None
+
+    def open(self, partition: TopicPartition, writer: str) -> None:
+        """Begin to save a partition's rows under the name `writer`."""
+        self._behind[partition] = {}
+        self._writers[partition] = writer
+
+    def close(self, partition: TopicPartition) -> None:
+        """Stop saving a partition; its slots are about to be dropped."""
+        self._forget(self.table.slots(partition).tolist())
+        self._behind.pop(partition, None)
+        self._writers.pop(partition, None)
+
+    def adopt(self, slot: int, keys: list[bytes]) -> None:
+        """Remember the keys of other writers under which a series has rows."""
+        self._foreign[slot] = keys
+
+    def discard(self, partition: TopicPartition, keys: Iterable[bytes]) -> None:
+        """Have rows removed whose series start cold."""
+        self._tombstones.extend(self._tombstone(partition, key) for key in keys)
+
+    def evict(self, partition: TopicPartition, name: str, slot: int) -> None:
+        """Have the rows of a series removed that has lost its place in the table.
+
+        Must be told before `touched` and `windowed` speak of the series that took the slot over.
+        """
+        own = encode_key(name, self._writers[partition])
+        self.discard(partition, [own, *self._foreign.get(slot, ())])
+        self._behind[partition].pop(slot, None)
+        self._forget([slot])
+
+    def touched(self, slots: Slots) -> None:
+        """Note series that have fallen behind since the last call."""
+        order = np.argsort(self.table["unsaved_from"][slots], kind="stable")
+        for slot in slots[order].tolist():
+            self._behind[self.table.partition(slot)].setdefault(slot)
+
+    def windowed(self, slots: Slots) -> None:
+        """Note series of which a window ended; those whose row is due are queued."""
+        since = self.table["steps"][slots] - self.table["row_steps"][slots]
+        due = (since >= self.row_every * self.window_steps) | self.table["row_due"][slots]
+        self._due.update(dict.fromkeys(slots[due].tolist()))
+
+    def batch(self, positions: dict[TopicPartition, int]) -> RowBatch:
+        """What is to be saved now, within the byte rate; the rest stays queued.
+
+        Args:
+            positions: of partitions that are served; others (still replaying) save nothing.
+        """
+        for partition, position in positions.items():
+            for slot in self._behind[partition]:
+                if self.table["unsaved_from"][slot] > position - self.max_replay:
+                    break
+                self._due.setdefault(slot)
+        room = self._rows_in_budget()
+        ready = (slot for slot in self._due if self.table.partition(slot) in positions)
+        slots = list(islice(ready, room))
+        chosen = np.array(slots, np.int32)
+        tombstones, self._tombstones = self._tombstones, []
+        rows = [
+            Message(
+                self.state_topic(partition.topic),
+                encode_key(name, self._writers[partition]),
+                row,
+                partition.partition,
+            )
+            for partition, name, row in zip(
+                self.table.partitions(chosen),
+                self.table.names(chosen),
+                self.codec.encode(chosen) if slots else [],
+                strict=True,
+            )
+        ]
+        return RowBatch(chosen, rows, tombstones)
+
+    def saved(self, batch: RowBatch) -> None:
+        """Note that a batch is acknowledged; the keys that it replaces are removed by the next."""
+        for slot in batch.slots.tolist():
+            partition = self.table.partition(slot)
+            self._behind[partition].pop(slot, None)
+            self._due.pop(slot, None)
+            self.discard(partition, self._foreign.pop(slot, ()))
+        self.table["unsaved_from"][batch.slots] = NOT_IN_ROW
+        self.table["row_steps"][batch.slots] = self.table["steps"][batch.slots]
+        self.table["row_due"][batch.slots] = False
+        self._budget_bytes -= len(batch.rows) * self.codec.row_bytes
+
+    def resume_from(self, partition: TopicPartition, position: int) -> int:
+        """The lowest offset of a record that is not yet in its series' row."""
+        slot = next(iter(self._behind[partition]), None)
+        return position if slot is None else int(self.table["unsaved_from"][slot])
+
+    def _rows_in_budget(self) -> int:
+        """Rows that may be written now: a second's worth at most, and one at least."""
+        now = self.clock.monotonic_s()
+        passed = 1.0 if self._budget_s is None else now - self._budget_s
+        self._budget_s = now
+        refilled = self._budget_bytes + passed * self.bytes_per_second
+        self._budget_bytes = min(refilled, float(self.bytes_per_second))
+        return max(int(self._budget_bytes // self.codec.row_bytes), 1)
+
+    def _tombstone(self, partition: TopicPartition, key: bytes) -> Message:
+        return Message(self.state_topic(partition.topic), key, None, partition.partition)
+
+    def _forget(self, slots: list[int]) -> None:
+        for slot in slots:
+            self._due.pop(slot, None)
+            self._foreign.pop(slot, None)

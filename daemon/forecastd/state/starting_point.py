@@ -1,0 +1,93 @@
+"""Where a partition is read from, once its rows are known: offsets and rows must fit together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forecastd.errors import RestoreError
+from forecastd.observe.events import OffsetsReset, PartitionRestored, Telemetry
+from forecastd.ports import Source
+from forecastd.records import Committed, TopicPartition
+from forecastd.state.restorer import Restored
+from forecastd.state.row_saver import RowSaver
+from forecastd.state.table import SeriesTable
+
+
+@dataclass(frozen=True, slots=True)
+class StartingPoint:
+    """Finds where to begin, and starts series cold whose past cannot be had.
+
+    Attributes:
+        publish_history: with False what lies in the input at the first start is read in silence.
+        stop_on_gap: rather stop than start series cold.
+    """
+
+    source: Source
+    table: SeriesTable
+    saver: RowSaver
+    telemetry: Telemetry
+    publish_history: bool
+    stop_on_gap: bool
+
+    def find(self, restored: Restored) -> Committed:
+        """The position to go on from and the offset to resume at; committed if it is new.
+
+        Raises:
+            RestoreError: rows and offsets do not fit, and `state.on_gap` is to stop.
+        """
+        partition = restored.partition
+        committed = self.source.committed(partition)
+        first, end = self.source.bounds(partition)
+        if committed is None and not restored.keys:
+            start = self.source.start_offset(partition)
+            begin = Committed(start if self.publish_history else end, start)
+            self.source.commit({partition: begin})
+        else:
+            fault = _fault(committed, first, end)
+            if fault is None:
+                assert committed is not None, "without a commit there is a fault"
+                begin = committed
+            else:
+                begin = self._start_cold(restored, committed, fault, first, end)
+        assert begin.resume_from is not None, "whatever begins says where"
+        self.telemetry.emit(
+            PartitionRestored(
+                partition,
+                self.table.count(partition),
+                begin.resume_from,
+                begin.position,
+                restored.seconds,
+            )
+        )
+        return begin
+
+    def _start_cold(
+        self, restored: Restored, committed: Committed | None, fault: str, first: int, end: int
+    ) -> Committed:
+        partition = restored.partition
+        if self.stop_on_gap:
+            wanted = "offsets that fit the saved state; state.on_gap = 'reset' starts cold"
+            raise RestoreError(f"{partition}: {fault}, wanted {wanted}")
+        names = self.table.names(self.table.slots(partition))
+        self.saver.discard(partition, restored.keys)
+        self.table.drop_partition(partition)
+        self.table["reset"][self.table.admit(partition, names)] = True
+        position = committed.position if committed else self.source.start_offset(partition)
+        position = min(max(position, first), end)
+        begin = Committed(position, position)
+        self.source.commit({partition: begin})
+        self.telemetry.emit(OffsetsReset(partition, fault, len(names)))
+        return begin
+
+
+def _fault(committed: Committed | None, first: int, end: int) -> str | None:
+    """Why rows and offsets do not fit, or None."""
+    if committed is None:
+        return "saved rows and no committed offset"
+    if committed.resume_from is None:
+        return f"offset {committed.position} was committed by another tool"
+    if committed.position > end:
+        return f"offset {committed.position} is committed and the log ends at {end}"
+    if committed.resume_from < first:
+        return f"must resume at {committed.resume_from} and the log begins at {first}"
+    return None

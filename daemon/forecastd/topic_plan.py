@@ -1,0 +1,170 @@
+"""Which topics the daemon needs, of what shape, and what is wrong with those that are there."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from forecastd.settings import Settings
+
+Purpose = Literal["input", "output", "dead letters", "state"]
+
+DEAD_LETTER_ROOM = 64 * 1024
+"""A dead letter is the record and the headers that say what was wrong with it."""
+
+STATE_ROW_BYTES_MAX = 16 * 1024 * 1024
+"""A row grows with timesteps, values and units; Kafka's own limit of 1 MiB is soon reached."""
+
+_MESSAGE_BYTES = 1_048_588
+"""Kafka's default of `max.message.bytes`."""
+
+_STATE_CONFIGS = {
+    "cleanup.policy": "compact",
+    # A restart reads what is not compacted yet, and the newest segment never is.
+    "min.cleanable.dirty.ratio": "0.1",
+    "segment.bytes": str(64 * 1024 * 1024),
+    "segment.ms": str(60 * 60 * 1000),
+    "max.message.bytes": str(STATE_ROW_BYTES_MAX),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """A topic as the daemon needs it.
+
+    Attributes:
+        name: of the topic.
+        purpose: what it is for.
+        partitions: how many; None leaves it to the broker.
+        operations: what we do with it, in the words of Kafka's access control.
+        configs: what is set when it is created.
+        like: of a state topic, the input topic whose partitions it has.
+    """
+
+    name: str
+    purpose: Purpose
+    partitions: int | None
+    operations: frozenset[str]
+    configs: Mapping[str, str] = field(default_factory=dict)
+    like: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TopicShape:
+    """A topic as it is.
+
+    Attributes:
+        partitions: how many.
+        replicas: of the partition that has the fewest.
+        leaderless: partitions that nobody leads right now.
+        operations: what we may do; None where the broker does not say.
+        configs: effective values; empty where we may not read them.
+    """
+
+    partitions: int
+    replicas: int
+    leaderless: tuple[int, ...] = ()
+    operations: frozenset[str] | None = None
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def message_bytes_max(self) -> int:
+        """Largest message that it takes."""
+        return int(self.configs.get("max.message.bytes", _MESSAGE_BYTES))
+
+
+def plan_topics(settings: Settings, there: Mapping[str, TopicShape]) -> list[TopicPlan]:
+    """What the daemon needs: inputs first, because the others are shaped after them."""
+    inputs = [there[topic] for topic in settings.ingest.topics if topic in there]
+    widest = max((shape.partitions for shape in inputs), default=None)
+    longest = max((shape.message_bytes_max for shape in inputs), default=_MESSAGE_BYTES)
+    reads, writes = frozenset({"DESCRIBE", "READ"}), frozenset({"DESCRIBE", "WRITE"})
+    dead = {"max.message.bytes": str(longest + DEAD_LETTER_ROOM)}
+    return [
+        *(TopicPlan(topic, "input", None, reads) for topic in settings.ingest.topics),
+        TopicPlan(settings.publish.topic, "output", widest, writes),
+        TopicPlan(settings.ingest.dead_letter_topic, "dead letters", None, writes, dead),
+        *(
+            TopicPlan(
+                settings.state_topic(topic),
+                "state",
+                there[topic].partitions if topic in there else None,
+                reads | writes,
+                _STATE_CONFIGS,
+                topic,
+            )
+            for topic in settings.ingest.topics
+        ),
+    ]
+
+
+def faults_of(plan: TopicPlan, shape: TopicShape) -> Iterator[str]:
+    """What keeps the daemon from working with this topic; one sentence each."""
+    allowed = plan.operations if shape.operations is None else shape.operations
+    denied = sorted(plan.operations - allowed)
+    if denied:
+        yield f"{plan.name}: no permission to {' and '.join(denied)}, wanted an ACL that allows it"
+    policy = shape.configs.get("cleanup.policy")
+    if plan.purpose == "state" and policy not in (None, "compact"):
+        yield f"{plan.name}: cleanup.policy {policy}, wanted compact; rows would be lost"
+    if plan.purpose == "dead letters" and policy is not None and "compact" in policy:
+        effect = "it refuses records without a key"
+        yield f"{plan.name}: cleanup.policy {policy}, wanted delete; {effect}"
+    if plan.purpose == "state" and plan.partitions not in (None, shape.partitions):
+        yield (
+            f"{plan.name}: {counted(shape.partitions, 'partition')}, wanted {plan.partitions} like"
+            f" {plan.like}; rows are kept by partition: delete it to let every series start anew"
+        )
+
+
+def hints_of(plan: TopicPlan, shape: TopicShape, brokers: int) -> Iterator[str]:
+    """What works, and will be missed one day; one sentence each."""
+    if shape.leaderless:
+        partitions = ", ".join(f"{plan.name}[{number}]" for number in shape.leaderless)
+        yield f"{partitions}: no leader right now, wanted one"
+    wanted_bytes = int(plan.configs.get("max.message.bytes", 0))
+    if shape.configs and shape.message_bytes_max < wanted_bytes:
+        effect = "larger rows stop the daemon" if plan.purpose == "state" else "larger ones are cut"
+        found = f"max.message.bytes {shape.message_bytes_max}"
+        yield f"{plan.name}: {found}, wanted {wanted_bytes}; {effect}"
+    if shape.replicas == 1 and brokers > 1:
+        yield f"{plan.name}: 1 replica, wanted 3; with its broker it would be gone"
+    if not shape.configs:
+        denied = "no permission to DESCRIBE_CONFIGS"
+        yield f"{plan.name}: {denied}, wanted it; the topic's settings could not be verified"
+
+
+def missing_topic(plan: TopicPlan, settings: Settings) -> str:
+    """The sentence about a missing topic that must not be created, with the command that would."""
+    command = " ".join(map(shlex.quote, _create_command(plan, settings)))
+    return (
+        f"{plan.name}: no such topic, wanted it, as kafka.create_topics is false; create it with:"
+        f" {command}"
+    )
+
+
+def counted(count: int, noun: str) -> str:
+    """A count and its noun.
+
+    >>> counted(1, "partition"), counted(4, "partition")
+    ('1 partition', '4 partitions')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _create_command(plan: TopicPlan, settings: Settings) -> Iterable[str]:
+    kafka = settings.kafka
+    yield from ("kafka-topics.sh", "--bootstrap-server", ",".join(kafka.bootstrap_servers))
+    if kafka.security_protocol != "PLAINTEXT":
+        yield from ("--command-config", "client.properties")
+    yield from ("--create", "--topic", plan.name)
+    if plan.partitions is not None:
+        yield from ("--partitions", str(plan.partitions))
+    elif plan.like is not None:
+        yield from ("--partitions", f"PARTITIONS_OF_{plan.like}")
+    if kafka.replication_factor > 0:
+        yield from ("--replication-factor", str(kafka.replication_factor))
+    for key, value in plan.configs.items():
+        yield from ("--config", f"{key}={value}")

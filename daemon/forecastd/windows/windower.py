@@ -1,0 +1,229 @@
+"""From observations to windows: steps are written to the tails, and forecast origins come out.
+
+One call takes the observations of a whole poll. Cost per observation is one dictionary look-up and
+a share of a few array writes; the number of numpy calls follows the number of windows that one
+series completes within the poll, not the number of series.
+
+The regular time grid (`windows.step`) will take its place between `_increasing` and `_steps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from forecastd.observe.events import SeriesLosesObservations, Telemetry
+from forecastd.ports import Table
+from forecastd.records import Bools, Column, Floats, Ints, Observations, Round, Slots
+from forecastd.records import TopicPartition
+from forecastd.series_tail import append_steps, tail_columns
+from forecastd.windows.admission import Admission
+
+COLD = -1
+"""Phase of an origin at which no window ends."""
+
+SEEN_BEFORE_WARNING = 20
+"""Observations of a series below which the share that it loses says nothing."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Rows:
+    """Observations of several series, sorted by slot, in the order of their records.
+
+    `starts` are the indexes at which a slot's observations begin.
+    """
+
+    slots: Slots
+    offsets: Ints
+    at_ms: Ints
+    values: Floats
+    recorded_ms: Ints
+    is_silent: Bools
+    starts: Ints
+
+    def take(self, where: Bools | Ints) -> _Rows:
+        slots = self.slots[where]
+        return _Rows(
+            slots,
+            self.offsets[where],
+            self.at_ms[where],
+            self.values[where],
+            self.recorded_ms[where],
+            self.is_silent[where],
+            _starts(slots),
+        )
+
+
+@dataclass(slots=True)
+class Windower:
+    """Groups the steps of each series into windows of `timesteps`, one every `stride` steps.
+
+    Since the loop last emptied them, `accepted` and `late` count the observations taken and those
+    with an equal or older time (replayed ones do not count), and `touched` collects the series
+    that have fallen behind their saved rows.
+    """
+
+    table: Table
+    admission: Admission
+    timesteps: int
+    stride: int
+    telemetry: Telemetry
+    accepted: int = 0
+    late: int = 0
+    touched: list[Slots] = field(default_factory=list)
+
+    @staticmethod
+    def columns(timesteps: int, stride: int, tail: int, features: int) -> list[Column]:
+        """What the table must hold for windows."""
+        return [
+            *tail_columns(tail, features),
+            Column("opened", "<i8", (timesteps // stride,), fill=-1),  # first record, by phase
+            Column("seen", "<i8"),
+            Column("late", "<i8"),
+            Column("warned", "|b1", saved=False),
+        ]
+
+    def rounds(
+        self, polled: Sequence[Observations], silent_below: Mapping[TopicPartition, int]
+    ) -> Iterator[Round]:
+        """Apply the observations; yield origins while the tails end exactly at them.
+
+        A series that has several origins in one poll has them in successive rounds. Observations
+        of records that a series' row already has are skipped.
+
+        Args:
+            polled: one a partition.
+            silent_below: committed position of partitions that are being replayed.
+        """
+        for chunk in self.admission.chunks(polled):
+            slots = np.concatenate([self.admission.slots(part) for part in chunk])
+            offsets = np.concatenate([part.offsets for part in chunk])
+            silent = [part.offsets < silent_below.get(part.partition, 0) for part in chunk]
+            new = np.flatnonzero(offsets > self.table["offset"][slots])
+            order = new[np.argsort(slots[new], kind="stable")]
+            if len(order):
+                rows = _Rows(
+                    slots,
+                    offsets,
+                    np.concatenate([part.at_ms for part in chunk]),
+                    np.concatenate([part.values for part in chunk]),
+                    np.concatenate([part.recorded_ms for part in chunk]),
+                    np.concatenate(silent),
+                    order,
+                ).take(order)
+                self._note_records(rows)
+                yield from self._steps(self._increasing(rows))
+
+    def _note_records(self, rows: _Rows) -> None:
+        """Remember which records each series has seen, and from which on its row is behind."""
+        table, slots = self.table, rows.slots[rows.starts]
+        unsaved_from = table["unsaved_from"][slots]
+        table["unsaved_from"][slots] = np.minimum(unsaved_from, rows.offsets[rows.starts])
+        self.touched.append(slots[unsaved_from > rows.offsets[rows.starts]])
+        ends = np.append(rows.starts[1:], len(rows.slots))
+        table["offset"][slots] = rows.offsets[ends - 1]
+        table["seen"][slots] += ends - rows.starts
+
+    def _increasing(self, rows: _Rows) -> _Rows:
+        """The observations whose time is after everything that their series has seen."""
+        before = np.empty_like(rows.at_ms)
+        before[1:] = rows.at_ms[:-1]
+        before[rows.starts] = self.table["at_ms"][rows.slots[rows.starts]]
+        kept = rows.at_ms > before
+        if kept.all():
+            self.accepted += int(np.count_nonzero(~rows.is_silent))
+            return rows
+        ends = np.append(rows.starts[1:], len(rows.slots))
+        disordered = np.logical_or.reduceat(~kept, rows.starts)
+        for start, end in zip(rows.starts[disordered], ends[disordered], strict=True):
+            newest = before[start]
+            for at in range(start, end):
+                kept[at] = rows.at_ms[at] > newest
+                newest = max(newest, rows.at_ms[at])
+        lost = rows.slots[~kept]
+        np.add.at(self.table["late"], lost, 1)
+        self.late += int(np.count_nonzero(~kept & ~rows.is_silent))
+        self.accepted += int(np.count_nonzero(kept & ~rows.is_silent))
+        self._warn(np.unique(lost))
+        return rows.take(kept)
+
+    def _warn(self, slots: Slots) -> None:
+        late, seen = self.table["late"][slots], self.table["seen"][slots]
+        bad = (late >= 3) & (late * 100 > seen) & (seen >= SEEN_BEFORE_WARNING) & ~self.table["warned"][slots]
+        for slot in slots[bad].tolist():
+            self.table["warned"][slot] = True
+            self.telemetry.emit(
+                SeriesLosesObservations(
+                    self.table.partition(slot),
+                    self.table.name(slot),
+                    int(self.table["late"][slot]),
+                    int(self.table["seen"][slot]),
+                )
+            )
+
+    def _steps(self, rows: _Rows) -> Iterator[Round]:
+        """Append steps; yield the origins among them, one a series at a time."""
+        if not len(rows.slots):
+            return
+        numbers = self._numbers(rows)
+        is_window = (numbers >= self.timesteps) & ((numbers - self.timesteps) % self.stride == 0)
+        is_origin = is_window | ((numbers < self.timesteps) & _ends_record(rows))
+        earlier = np.cumsum(is_origin) - is_origin  # origins of any series before this step
+        earlier -= np.repeat(earlier[rows.starts], np.diff(rows.starts, append=len(numbers)))
+        gaps = np.diff(rows.at_ms, prepend=0)
+        firsts = rows.slots[rows.starts]
+        gaps[rows.starts] = rows.at_ms[rows.starts] - self.table["at_ms"][firsts]
+        gaps[numbers == 1] = 0
+        order = np.argsort(earlier, kind="stable")
+        bounds = np.searchsorted(earlier[order], np.arange(earlier.max() + 2))
+        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+            part = order[begin:end]
+            self._append(rows, part, numbers[part], gaps[part])
+            origins = part[is_origin[part]]
+            if len(origins):
+                yield self._round(rows.take(origins), numbers[origins])
+
+    def _numbers(self, rows: _Rows) -> Ints:
+        """Step number of each observation in its series, from 1."""
+        counts = np.diff(rows.starts, append=len(rows.slots))
+        ranks = np.arange(len(rows.slots)) - np.repeat(rows.starts, counts)
+        numbers: Ints = self.table["steps"][rows.slots] + ranks + 1
+        return numbers
+
+    def _append(self, rows: _Rows, part: Ints, numbers: Ints, gaps: Ints) -> None:
+        slots = rows.slots[part]
+        append_steps(self.table, slots, numbers, rows.at_ms[part], gaps, rows.values[part])
+        opens = (numbers - 1) % self.stride == 0
+        phases = ((numbers[opens] - 1) // self.stride) % self._phases
+        self.table["opened"][slots[opens], phases] = rows.offsets[part][opens]
+
+    def _round(self, rows: _Rows, numbers: Ints) -> Round:
+        windows = (numbers - self.timesteps) // self.stride
+        phases = np.where(windows >= 0, windows % self._phases, COLD).astype(np.int32)
+        opened = self.table["opened"][rows.slots, np.maximum(phases, 0)]
+        return Round(
+            slots=rows.slots,
+            phases=phases,
+            origin_ms=rows.at_ms,
+            first_offsets=np.where(opened < 0, rows.offsets, opened),
+            last_offsets=rows.offsets,
+            recorded_ms=rows.recorded_ms,
+            is_silent=rows.is_silent,
+        )
+
+    @property
+    def _phases(self) -> int:
+        return self.timesteps // self.stride
+
+
+def _starts(slots: Slots) -> Ints:
+    return np.flatnonzero(np.diff(slots, prepend=-1))
+
+
+def _ends_record(rows: _Rows) -> Bools:
+    """Whether an observation is the last of its series in its record."""
+    last = np.ones(len(rows.slots), np.bool_)
+    last[:-1] = (rows.offsets[1:] != rows.offsets[:-1]) | (rows.slots[1:] != rows.slots[:-1])
+    return last
