@@ -50,6 +50,7 @@ $(PROJECT): | $(PACKAGES)
 
 .PHONY: install
 install: $(PROJECT) ## Make .venv as the lock says (the others do this themselves, once)
+	@echo "$(VENV) is as requirements.lock says"
 
 .PHONY: demo
 demo: $(PROJECT) ## Broker, live host metrics and the daemon, here; BROKER=host:port FOR=40s
@@ -73,14 +74,14 @@ format: $(PROJECT) ## Format, and mend what the linter can
 
 .PHONY: bench
 bench: $(PROJECT) ## Throughput, delay and cost; figures in bench.json too; ARGS go to the benchmark
-	@$(BIN)/python -m tests.benchmarks.throughput --json bench.json $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.throughput --out bench.json $(ARGS)
 
 .PHONY: deploy-check
 deploy-check: ## Lint docker-compose.yml, test Prometheus' configuration and alert rules
 	@tests/deploy/deploy_check.sh
 
 .PHONY: image-test
-image-test: ## Build daemon/Dockerfile and run it without a container engine (root, Debian, 10 GB)
+image-test: $(PROJECT) ## Build daemon/Dockerfile and run it without a container engine (root, Debian, 10 GB)
 	@tests/deploy/image_test.sh
 
 # uv, because one file must serve every platform and Python. In a venv of its own, because what it

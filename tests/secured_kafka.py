@@ -1,6 +1,8 @@
 """A real broker with locks on its doors: SASL, TLS and access control, for the tests of them.
 
-One is started per test run, when the first test asks for it, and ends with the process.
+One is started per test run, when the first test asks for it, and ends with the process. A test file
+that wants it imports `secured`; one whose clients meet closed doors imports `swept` and says
+`pytestmark = SOCKETS_LEFT`.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import atexit
 import base64
 import functools
+import gc
 import json
 import os
 import shutil
@@ -16,19 +19,11 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from forecastd.demo import kafka_leash
-from forecastd.demo.broker_layout import (
-    HOST,
-    LOG4J2_PROPERTIES,
-    ClusterLayout,
-    cluster_id_of,
-    server_properties,
-)
-from forecastd.demo.kafka_node import java_command
-from forecastd.demo.kafka_ports import free_ports
+import pytest
 from kafka.admin import (
     ACL,
     ACLOperation,
@@ -38,6 +33,18 @@ from kafka.admin import (
     ResourceType,
     UserScramCredentialUpsertion,
 )
+
+from forecastd.demo import kafka_leash
+from forecastd.demo.broker_layout import (
+    HOST,
+    LOG4J2_PROPERTIES,
+    ClusterLayout,
+    cluster_id_of,
+    server_properties,
+)
+from forecastd.demo.errors import EmbeddedKafkaError
+from forecastd.demo.kafka_node import java_command
+from forecastd.demo.kafka_ports import free_ports
 
 PASSWORD = "correct horse"
 """Of every user that has one."""
@@ -88,8 +95,30 @@ def unsigned_token(user: str, lifetime_s: int = 3600) -> str:
     return b".".join(part.rstrip(b"=") for part in encoded).decode() + "."
 
 
+SOCKETS_LEFT = pytest.mark.filterwarnings("ignore:unclosed <s:ResourceWarning")
+"""kafka-python leaves sockets that did not connect to Python's collector, which warns of each."""
+
+
+@pytest.fixture(autouse=True)
+def swept() -> Iterator[None]:
+    """Collect those sockets before another test would be blamed for them."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="session")
+def secured() -> SecuredKafka:
+    """The broker; where there can be none its tests are skipped, and with CI=true they fail."""
+    try:
+        return _secured_kafka()
+    except (EmbeddedKafkaError, FileNotFoundError) as missing:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"NO KAFKA: {missing}", pytrace=False)
+        pytest.skip(f"NO KAFKA, SO NO LOGIN AND NO PERMISSION IS TESTED: {missing}")
+
+
 @functools.cache
-def secured_kafka() -> SecuredKafka:
+def _secured_kafka() -> SecuredKafka:
     """Start it, once."""
     folder = Path(tempfile.mkdtemp(prefix="forecastd-secured-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -151,12 +180,9 @@ super.users=User:ANONYMOUS
 
 def _add_scram_user(user: str, server: str) -> None:
     admin = KafkaAdminClient(bootstrap_servers=server, bootstrap_timeout_ms=60_000)
-    admin.alter_user_scram_credentials(
-        [
-            UserScramCredentialUpsertion(user, mechanism, PASSWORD)
-            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
-        ]
-    )
+    for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+        credential = UserScramCredentialUpsertion(user, mechanism, PASSWORD)
+        assert admin.alter_user_scram_credentials([credential]) == {user: None}
     admin.close()
 
 

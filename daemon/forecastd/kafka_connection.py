@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from kafka.errors import (
+    IllegalSaslStateError,
+    KafkaTimeoutError,
+    SaslAuthenticationFailedError,
+    UnsupportedSaslMechanismError,
+)
+from kafka.net.compat import KafkaNetClient
 from pydantic import SecretStr
 
-from forecastd.errors import SettingsError
-from forecastd.kafka_oauth import ClientCredentials, token_provider
+from forecastd.errors import BrokerError, ForecastdError, SettingsError
+from forecastd.kafka_oauth import ClientCredentials, NoTokenError, token_provider
 from forecastd.settings import KafkaSettings
 
 _RECONNECT_MS_MAX = 2_000
@@ -20,6 +29,10 @@ _RECONNECT_MS_MAX = 2_000
 stays unseen."""
 
 _PROBE_S = 2.0
+
+_REFUSED_CERTIFICATE = "shows a certificate that is refused"
+
+_REFUSALS = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError)
 
 _PACKAGES = {"GSSAPI": "gssapi", "AWS_MSK_IAM": "botocore"}
 """What kafka-python imports for a login, on its own thread and too late to be told of."""
@@ -91,12 +104,17 @@ def _load(name: str, value: object, load: Callable[[], object]) -> None:
     try:
         load()
     except OSError as error:  # ssl.SSLError is one
-        reason = getattr(error, "reason", None) or error.strerror or str(error)
         wanted = "what OpenSSL can use: PEM files, the key's password in kafka.ssl_password"
         if name == "ssl_ciphers":
             wanted = "ciphers in OpenSSL's notation"
-        fault = f"kafka.{name}: {value} ({str(reason).lower().replace('_', ' ')}), wanted {wanted}"
+        fault = f"kafka.{name}: {value} ({_os_words(error)}), wanted {wanted}"
         raise SettingsError([fault]) from None
+
+
+def _os_words(error: OSError) -> str:
+    """What an operating system's or OpenSSL's error says, without its codes."""
+    words = error.strerror or (error.args[-1] if error.args else type(error).__name__)
+    return re.sub(r"^\[.*?\] | \(_ssl\.c:\d+\)|\.$", "", str(words)).lower()
 
 
 def _login(settings: KafkaSettings, mechanism: str) -> dict[str, Any]:
@@ -135,8 +153,6 @@ def build_client(kind: Callable[..., Any], **options: Any) -> Any:
     Its constructors start an I/O thread and then wait for a broker: after a timeout nobody holds
     what would stop that thread, and a daemon that tries again collects them.
     """
-    from kafka.net.compat import KafkaNetClient
-
     made: list[Any] = []
 
     def remember(**config: Any) -> Any:
@@ -151,20 +167,69 @@ def build_client(kind: Callable[..., Any], **options: Any) -> Any:
         raise
 
 
-def obstacle(settings: KafkaSettings) -> str:
-    """Why no bootstrap server can be spoken to, as far as plain sockets tell; one sentence.
+@contextmanager
+def overheard() -> Iterator[list[Exception]]:
+    """The errors that kafka-python meets meanwhile; nothing of it is logged.
 
-    kafka-python only says that time is up.
+    Of a refused login, a broken handshake or a lost connection it only logs; what it raises, after
+    trying until the time is up, is a timeout that says nothing of them.
     """
-    wanted = f"a Kafka broker that speaks {settings.security_protocol}"
-    where = "kafka.bootstrap_servers"
+    errors: list[Exception] = []
+    logger = logging.getLogger("kafka")
+    listener = _Listener(errors)
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(listener)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    try:
+        yield errors
+    finally:
+        logger.removeHandler(listener)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class _Listener(logging.Handler):
+    def __init__(self, errors: list[Exception]) -> None:
+        super().__init__(logging.WARNING)
+        self._errors = errors
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the errors that a line was written about."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        self._errors += [argument for argument in arguments if isinstance(argument, Exception)]
+
+
+def client_words(error: Exception) -> str:
+    """What an error of kafka-python says, without its number and its name."""
+    words = re.sub(r"^(\[Error \d+\] )?(\w+Error: ?)*", "", str(error)).strip()
+    return words.rstrip(".") or type(error).__name__
+
+
+def connection_error(settings: KafkaSettings, errors: Sequence[Exception]) -> ForecastdError:
+    """Why no bootstrap server lets us in: the errors overheard, and what plain sockets tell.
+
+    Returns:
+        SettingsError where the broker refuses the login, which no waiting would change.
+    """
+    for error in reversed(errors):
+        if isinstance(error, NoTokenError):
+            return BrokerError(client_words(error))
+        if isinstance(error, _REFUSALS):
+            user = f" of {settings.sasl_username}" if settings.sasl_username else ""
+            refused = f"{settings.sasl_mechanism} login{user} is refused ({client_words(error)})"
+            fault = f"kafka.sasl_mechanism: the {refused}, wanted one that the broker accepts"
+            return SettingsError([fault])
+    causes = [error for error in errors if not isinstance(error, KafkaTimeoutError)]
+    met = f" ({client_words(causes[-1])})" if causes else ""
     found = [
-        unreachable(settings, server) or f"{server} takes connections and does not answer"
+        unreachable(settings, server) or f"{server} takes connections and does not answer{met}"
         for server in settings.bootstrap_servers
     ]
-    if any("certificate" in one for one in found):
-        where, wanted = "kafka.ssl_cafile", "the authority of the broker's certificate"
-    return f"{where}: {'; '.join(found)}, wanted {wanted}"
+    wanted = f"a Kafka broker that speaks {settings.security_protocol}"
+    if any(_REFUSED_CERTIFICATE in one for one in found):
+        wanted = "one for that host, signed by kafka.ssl_cafile, not revoked"
+    return BrokerError(f"kafka.bootstrap_servers: {'; '.join(found)}, wanted {wanted}")
 
 
 def unreachable(settings: KafkaSettings, server: str) -> str | None:
@@ -176,13 +241,13 @@ def unreachable(settings: KafkaSettings, server: str) -> str | None:
             if settings.security_protocol.endswith("SSL"):
                 tls_context(settings).wrap_socket(connection, server_hostname=host).close()
     except ssl.SSLCertVerificationError as error:
-        return f"{server} shows a certificate that is refused ({error.verify_message})"
+        return f"{server} {_REFUSED_CERTIFICATE} ({error.verify_message.rstrip('.')})"
     except socket.gaierror:
         return f"the host of {server} is not known"
     except TimeoutError:
         return f"nothing answers at {server} in {_PROBE_S:g}s"
     except ssl.SSLError as error:
-        return f"{server} does not agree on TLS ({str(error.reason).lower().replace('_', ' ')})"
+        return f"{server} does not agree on TLS ({_os_words(error)})"
     except OSError as error:
-        return f"nothing answers at {server} ({(error.strerror or str(error)).lower()})"
+        return f"nothing answers at {server} ({_os_words(error)})"
     return None

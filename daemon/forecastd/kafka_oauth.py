@@ -22,12 +22,16 @@ from kafka.net.sasl.oauth import AbstractTokenProvider
 from forecastd.errors import BrokerError
 
 _FIRST_TOKEN_S = 2.0
-"""How long the client's thread may be held up, and only before the first token is there."""
+"""How long the client's thread may be held up, and only before the first answer is there."""
 
 _FETCH_S = 10.0
 _RETRY_S_MAX = 30.0
 _LIFETIME_S = 300.0
 """Assumed where the server does not say how long a token is good for."""
+
+
+class NoTokenError(KafkaTimeoutError):  # type: ignore[misc]  # kafka-python is untyped
+    """There is no token to log in with; the client tries again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,8 @@ class BackgroundTokens(AbstractTokenProvider):  # type: ignore[misc]  # kafka-py
         self._fetch = fetch
         self._token = ""
         self._expires_s = 0.0
-        self._error = "no token was asked for yet"
-        self._has_token = threading.Event()
+        self._error = "kafka.oauth_token_url: no answer yet, wanted a token"
+        self._has_answer = threading.Event()
         self._is_closed = threading.Event()
         threading.Thread(target=self._renew, name="forecastd-oauth", daemon=True).start()
 
@@ -99,12 +103,11 @@ class BackgroundTokens(AbstractTokenProvider):  # type: ignore[misc]  # kafka-py
         """The token.
 
         Raises:
-            KafkaTimeoutError: there is none, or it has expired. The client then tries again later;
-                after a token that the broker refuses it would not.
+            NoTokenError: there is none, or it has expired.
         """
-        self._has_token.wait(_FIRST_TOKEN_S)
+        self._has_answer.wait(_FIRST_TOKEN_S)
         if time.monotonic() >= self._expires_s:
-            raise KafkaTimeoutError(self._error)
+            raise NoTokenError(self._error)
         return self._token
 
     def close(self) -> None:
@@ -122,8 +125,8 @@ class BackgroundTokens(AbstractTokenProvider):  # type: ignore[misc]  # kafka-py
                 pause_s, retry_s = retry_s, min(2 * retry_s, _RETRY_S_MAX)
             else:
                 self._token, self._expires_s = token.text, asked_s + token.lifetime_s
-                self._has_token.set()
                 pause_s, retry_s = max(0.8 * token.lifetime_s, 0.05), 1.0
+            self._has_answer.set()
             self._is_closed.wait(pause_s)
 
 

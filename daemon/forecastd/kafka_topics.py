@@ -6,7 +6,6 @@ and a state topic with the broker's defaults would forget rows.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,18 @@ from typing import Any, Self
 
 import kafka.errors
 from kafka.admin import ConfigResource, KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.errors import AuthorizationError, CoordinatorNotAvailableError, KafkaError
 
 from forecastd.clock import Clock
-from forecastd.errors import BrokerError, SettingsError, TopicError
-from forecastd.kafka_connection import build_client, connection_options, obstacle
+from forecastd.errors import BrokerError, TopicError
+from forecastd.kafka_connection import (
+    build_client,
+    client_words,
+    connection_error,
+    connection_options,
+    overheard,
+    unreachable,
+)
 from forecastd.observe.events import BrokerLost, Telemetry, TopicCreated
 from forecastd.settings import KafkaSettings, Settings, format_duration
 from forecastd.topic_plan import (
@@ -80,16 +86,11 @@ class TopicAdmin:
         options = connection_options(settings, "admin")
         if timeout_s is not None:
             options["bootstrap_timeout_ms"] = max(round(timeout_s * 1000), 1)
-        with _muted():
+        with overheard() as errors:
             try:
                 self._client = build_client(KafkaAdminClient, **options)
-            except kafka.errors.SaslAuthenticationFailedError as error:
-                user = f" of {settings.sasl_username}" if settings.sasl_username else ""
-                found = f"the {settings.sasl_mechanism} login{user} is refused ({_words(error)})"
-                fault = f"kafka.sasl_mechanism: {found}, wanted one that the broker accepts"
-                raise SettingsError([fault]) from None
             except KafkaError:
-                raise BrokerError(obstacle(settings)) from None
+                raise connection_error(settings, errors) from None
 
     def __enter__(self) -> Self:
         return self
@@ -115,57 +116,50 @@ class TopicAdmin:
     def advertised(self) -> tuple[str, ...]:
         """`host:port` of each broker as clients are told to connect to it; no I/O.
 
-        The first answer brought them. When they cannot be reached, no further question gets far.
+        The first answer brought them; no further question gets anywhere where they are wrong.
         """
         brokers = self._client._manager.cluster.brokers()  # noqa: SLF001  # told by nothing public
         return tuple(sorted(f"{broker.host}:{broker.port}" for broker in brokers))
 
     def group_operations(self, group_id: str) -> frozenset[str] | None:
-        """What we may do with a consumer group; None where the broker does not say.
-
-        Raises:
-            TopicError: not even looking at it is allowed.
-        """
+        """What we may do with a consumer group; None where the broker does not say."""
         try:
             with self._answers(f"describe group {group_id}"):
                 found = self._client.describe_groups([group_id])[group_id]
         except BrokerError as error:
-            if isinstance(error.__cause__, kafka.errors.AuthorizationError):
-                raise TopicError(_denied_group(group_id)) from None
+            if isinstance(error.__cause__, AuthorizationError):
+                return frozenset()
+            if isinstance(error.__cause__, CoordinatorNotAvailableError):
+                return None  # a cluster that never had a group
             raise
         if "AuthorizationFailed" in (found["error"] or ""):
-            raise TopicError(_denied_group(group_id))
-        operations = found.get("authorized_operations")
-        return frozenset(operations) if operations else None
+            return frozenset()
+        return frozenset(found.get("authorized_operations") or ()) or None
 
-    def describe(self, topics: Sequence[str]) -> dict[str, TopicShape]:
-        """Those of `topics` that are there.
-
-        Raises:
-            TopicError: we may not even ask for one of them.
-        """
+    def describe(self, topics: Sequence[str]) -> tuple[dict[str, TopicShape], dict[str, str]]:
+        """Those of `topics` that are there, and why others cannot be seen."""
         with self._answers("describe topics"):
             found = self._client.describe_topics(list(topics))
             there = {topic["name"]: topic for topic in found if topic["error_code"] == 0}
             resources = [ConfigResource("TOPIC", name) for name in there]
             configs = self._client.describe_configs(resources, config_filter="all") if there else {}
-        denied = [t for t in found if t["error_code"] not in (0, _NO_SUCH_TOPIC)]
-        if denied:
-            raise TopicError("\n".join(map(_refused_topic, denied)))
         settings = configs.get("topic", {})
-        return {name: _shape(topic, settings.get(name, {})) for name, topic in there.items()}
+        shapes = {name: _shape(topic, settings.get(name, {})) for name, topic in there.items()}
+        hidden = [t for t in found if t["error_code"] not in (0, _NO_SUCH_TOPIC)]
+        return shapes, {topic["name"]: _refused(topic, "DESCRIBE") for topic in hidden}
 
     def inspect(self, settings: Settings) -> Inspection:
         """Compare what is there with what the daemon needs."""
         names = [plan.name for plan in plan_topics(settings, {})]
-        there = self.describe(names)
+        there, hidden = self.describe(names)
         brokers = self.cluster().brokers
         plans = plan_topics(settings, there)
         pairs = [(plan, there[plan.name]) for plan in plans if plan.name in there]
+        faults = [fault for plan, shape in pairs for fault in faults_of(plan, shape)]
         return Inspection(
             there,
-            [plan for plan in plans if plan.name not in there],
-            [fault for plan, shape in pairs for fault in faults_of(plan, shape)],
+            [plan for plan in plans if plan.name not in there and plan.name not in hidden],
+            [*hidden.values(), *faults],
             [hint for plan, shape in pairs for hint in hints_of(plan, shape, brokers)],
         )
 
@@ -209,7 +203,7 @@ class TopicAdmin:
             answers = result["topics"]
             refused = [t for t in answers if t["error_code"] not in (0, _TOPIC_EXISTS)]
             if refused:
-                raise TopicError("\n".join(map(_refused_topic, refused)))
+                raise TopicError("\n".join(_refused(topic, "CREATE") for topic in refused))
             if not only_try:
                 self._client.wait_for_topics(list(wanted), self._settings.request_timeout)
         made = [topic for topic in answers if topic["error_code"] == 0]
@@ -225,13 +219,21 @@ class TopicAdmin:
     @contextmanager
     def _answers(self, what: str) -> Iterator[None]:
         """Whatever kafka-python raises is a broker that did not do `what`."""
-        with _muted():
+        with overheard():
             try:
                 yield
             except KafkaError as error:
                 servers = ", ".join(self._settings.bootstrap_servers)
-                found = f"kafka: {servers} did not {what} ({_words(error)})"
-                raise BrokerError(f"{found}, wanted an answer") from error
+                lost = [unreachable(self._settings, broker) for broker in self.advertised()]
+                if any(lost):
+                    obstacles = "; ".join(filter(None, lost))
+                    found = f"{servers} sends clients on to its brokers, and {obstacles}"
+                    wanted = "advertised.listeners that can be reached from here"
+                else:
+                    found = f"{servers} did not {what} ({client_words(error)})"
+                    wanted = "an answer"
+                where = "kafka.bootstrap_servers"
+                raise BrokerError(f"{where}: {found}, wanted {wanted}") from error
 
 
 def wait_for_broker(
@@ -248,7 +250,7 @@ def wait_for_broker(
     while not should_stop():
         left_s = deadline_s - clock.monotonic_s()
         try:
-            return TopicAdmin(settings.kafka, max(min(attempt_s, left_s), _PAUSE_S))
+            return _answering(settings.kafka, max(min(attempt_s, left_s), _PAUSE_S))
         except BrokerError as error:
             if clock.monotonic_s() + _PAUSE_S >= deadline_s:
                 waited = format_duration(settings.startup_timeout)
@@ -259,16 +261,15 @@ def wait_for_broker(
     return None
 
 
-@contextmanager
-def _muted() -> Iterator[None]:
-    """kafka-python logs every failed attempt at ERROR; here each is raised, and said once."""
-    logger = logging.getLogger("kafka")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+def _answering(settings: KafkaSettings, timeout_s: float) -> TopicAdmin:
+    """A connection over which a question was answered."""
+    admin = TopicAdmin(settings, timeout_s)
     try:
-        yield
-    finally:
-        logger.setLevel(level)
+        admin.cluster()
+    except BrokerError:
+        admin.close()
+        raise
+    return admin
 
 
 def _shape(topic: dict[str, Any], configs: dict[str, Any]) -> TopicShape:
@@ -284,19 +285,10 @@ def _shape(topic: dict[str, Any], configs: dict[str, Any]) -> TopicShape:
     )
 
 
-def _refused_topic(topic: dict[str, Any]) -> str:
+def _refused(topic: dict[str, Any], operation: str) -> str:
     """What a broker answers about a topic that it does not show or create."""
     error = kafka.errors.for_code(topic["error_code"])
+    if issubclass(error, AuthorizationError):
+        return f"{topic['name']}: no permission to {operation}, wanted an ACL that allows it"
     why = topic.get("error_message") or error.description or error.__name__
-    if issubclass(error, kafka.errors.AuthorizationError):
-        return f"{topic['name']}: no permission ({why.rstrip('.')}), wanted an ACL that allows it"
-    return f"{topic['name']}: the broker refuses it ({why.rstrip('.')}), wanted it"
-
-
-def _denied_group(group_id: str) -> str:
-    return f"kafka.group_id: no permission to READ group {group_id}, wanted an ACL that allows it"
-
-
-def _words(error: KafkaError) -> str:
-    """What a client's error says, without its number."""
-    return str(error).rpartition("] ")[2].strip() or type(error).__name__
+    return f"{topic['name']}: the broker refuses to {operation} it ({why.rstrip('.')}), wanted it"

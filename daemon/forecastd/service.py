@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -27,11 +28,14 @@ class StopSignal:
     """SIGTERM and SIGINT: the first asks for the end, the second ends at once.
 
     If the graceful end takes longer than `timeout_s` the process ends without it.
+
+    Attributes:
+        name: of the signal that was heard.
     """
 
     timeout_s: float
-    telemetry: Telemetry
     say_fatal: Callable[[str], None]
+    name: str = ""
     _asked: threading.Event = field(default_factory=threading.Event)
     _asked_s: float = 0.0
 
@@ -56,9 +60,10 @@ class StopSignal:
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self._asked.is_set():
             os._exit(128 + number)
-        self._asked.set()
+        # No more than this: whatever the signal interrupts may hold the lock of a log or a metric.
+        self.name = signal.Signals(number).name
         self._asked_s = time.monotonic()
-        self.telemetry.emit(Stopping(signal.Signals(number).name))
+        self._asked.set()
         threading.Thread(target=self._end_late, name="shutdown", daemon=True).start()
 
     def _end_late(self) -> None:
@@ -86,6 +91,10 @@ class Service:
 
     def run(self) -> None:
         """Turn until the end is asked for. A broker's failure drops everything and starts over."""
+        # What was made up to here lives as long as the process: the collector need not go through
+        # all of TensorFlow at every turn.
+        gc.collect()
+        gc.freeze()
         while not self.stop:
             try:
                 self._serve()
@@ -101,6 +110,7 @@ class Service:
         loop = self.connect()
         try:
             self._turn(loop)
+            self.telemetry.emit(Stopping(self.stop.name))
         finally:
             try:
                 loop.close(self.close_s)

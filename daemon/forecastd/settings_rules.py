@@ -166,7 +166,7 @@ def _paths_differ(
 ) -> Iterator[Fault]:
     times = () if time is None else (time,)
     owners = {"ingest.series": series, "ingest.time": times, "ingest.values": values}
-    every = [(where, path) for where, paths in owners.items() for path in paths]
+    every = dict.fromkeys((where, path) for where, paths in owners.items() for path in paths)
     for where, path in every:
         if owners[where].count(path) > 1:
             yield Fault(where, f"'{path}' twice", "different paths")

@@ -150,7 +150,8 @@ class _Found:
         if name in _SETTINGS:
             self._values[name], self._sources[name] = value, source
             return
-        closest = [known for known in _SETTINGS if _key(known) == _key(name)][:1]
+        key = name.rpartition(".")[2]
+        closest = [known for known in _SETTINGS if known.rpartition(".")[2] == key][:1]
         closest = closest or difflib.get_close_matches(name, [*_SETTINGS, *_SECTIONS], 1, 0.7)
         self._unreadable.update(closest)
         wanted = closest[0] if closest else _WANTED["extra_forbidden"]
@@ -268,13 +269,10 @@ def _prefixed_name(variable: str) -> str | None:
     >>> _prefixed_name("FORECASTD_KAFKA__GROUP_ID"), _prefixed_name("FORECASTD_PORT")
     ('kafka.group_id', None)
     """
-    name = variable.lower().removeprefix(PREFIX)
-    is_ours = variable.lower().startswith(PREFIX) and ("__" in name or name in _ROOT_NAMES)
-    return name.replace("__", ".") if is_ours else None
-
-
-def _key(name: str) -> str:
-    return name.rpartition(".")[2]
+    lower = variable.lower()
+    name = lower.removeprefix(PREFIX)
+    is_ours = name in _ROOT_NAMES or "__" in lower
+    return name.replace("__", ".") if lower.startswith(PREFIX) and is_ours else None
 
 
 def _nested(values: Mapping[str, object]) -> dict[str, Any]:
@@ -301,8 +299,6 @@ def _shown(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:117]}..."
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: OSError | UnicodeDecodeError) -> str:
     """Why a file cannot be read, in a few words."""
-    if isinstance(error, OSError):
-        return (error.strerror or str(error)).lower()
-    return "not UTF-8"
+    return str(error.strerror).lower() if isinstance(error, OSError) else "not UTF-8"

@@ -47,6 +47,24 @@ def as_json(loaded: Loaded) -> dict[str, dict[str, Any]]:
     return {name: {"value": values[name], "source": loaded.sources[name]} for name in values}
 
 
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the tree as an operator types it.
+
+    Pydantic gives types and meanings; it would give defaults as the core gets them.
+    """
+    schema = Settings.model_json_schema()
+    defaults = Settings().model_dump(mode="json")
+    for name, place in schema["properties"].items():
+        reference = place.get("$ref", "").rpartition("/")[2]
+        if not reference:
+            place["default"] = defaults[name]
+            continue
+        del place["default"]
+        for key, inner in schema["$defs"][reference]["properties"].items():
+            inner["default"] = defaults[name][key]
+    return schema
+
+
 def template() -> str:
     """The file that ships as `config/forecastd.toml`."""
     defaults = _shown_values(Settings())
@@ -59,7 +77,7 @@ def template() -> str:
             section = parent
         lines += _comment(f"{field.description} {_LEFT_OUT.get(name) or _choices(field)}")
         lines += ["" if name in _LEFT_OUT else f"#{key} = {_toml(defaults[name])}\n"]
-    return "\n".join(lines).replace("\n\n\n", "\n\n")
+    return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip("\n") + "\n"
 
 
 def _about(section: str) -> str:

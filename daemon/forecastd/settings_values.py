@@ -7,6 +7,7 @@ name, its source and what was found before it.
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -26,6 +27,7 @@ _BYTES = {"B": 1, "kB": 1_000, "MB": 1_000_000, "KiB": 1_024, "MiB": 1_048_576}
 _DURATION = r"(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|m|h|d|w)"
 _SIZE = r"(\d{1,12})\s*(B|kB|MB|KiB|MiB)"
 _TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
+_IPV6_SERVER = re.compile(r"\s*\[[0-9a-fA-F:.]+\]:\d")
 _SERVER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:\[\]/,]+):(\d{1,5})")
 _INT32_MAX = 2**31 - 1
 _DURATION_MAX_MS = 520 * _MS["w"]
@@ -107,7 +109,7 @@ def _parse_list(value: object) -> object:
         return value
     if none_if_empty(value) is None:
         return []
-    if not value.lstrip().startswith("["):
+    if not value.lstrip().startswith("[") or _IPV6_SERVER.match(value):
         return [part.strip() for part in value.split(",")]
     try:
         return json.loads(value)
@@ -120,6 +122,17 @@ def _no_bool(value: object) -> object:
     """Pydantic would read true as 1."""
     if isinstance(value, bool):
         raise PydanticCustomError("number", "a number")
+    return value
+
+
+def _no_infinity(value: object) -> object:
+    """Pydantic would say of nan that it is not above 0."""
+    try:
+        is_finite = not isinstance(value, float | str) or math.isfinite(float(value))
+    except ValueError:
+        return value
+    if not is_finite:
+        raise PydanticCustomError("finite", "a finite number")
     return value
 
 
@@ -225,7 +238,7 @@ Replicas = Annotated[
 ]
 OptionalCount = Annotated[Count | None, BeforeValidator(none_if_empty)]
 Season = Annotated[Count | None, BeforeValidator(_parse_season)]
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
+Number = Annotated[float, BeforeValidator(_no_bool), BeforeValidator(_no_infinity)]
 Text = Annotated[str, Field(min_length=1)]
 OptionalText = Annotated[Text | None, BeforeValidator(none_if_empty)]
 OptionalDuration = Annotated[Duration | None, BeforeValidator(none_if_empty)]

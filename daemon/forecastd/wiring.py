@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +10,16 @@ from prometheus_client import CollectorRegistry
 
 from forecastd import __version__
 from forecastd.clock import Clock, SystemClock
-from forecastd.errors import ForecastdError, ModelError
+from forecastd.errors import ForecastdError
 from forecastd.evaluate.skill_watch import SkillWatch
-from forecastd.forecast.bank_columns import Bank, bank_columns
-from forecastd.forecast.forecaster import Forecaster, ServedModel, WindowShape
+from forecastd.forecast.bank_columns import bank_columns
+from forecastd.forecast.forecaster import Forecaster, WindowShape
+from forecastd.forecast.keras_model import Model, load_model
 from forecastd.forecast.scoring import Scoring
 from forecastd.ingest.json_decoder import Fields, JsonDecoder
-from forecastd.loop import Loop
 from forecastd.ingest.kafka_source import KafkaSource
 from forecastd.kafka_topics import wait_for_broker
+from forecastd.loop import Loop
 from forecastd.observe.events import (
     FatalError,
     ModelServed,
@@ -28,6 +30,8 @@ from forecastd.observe.events import (
 from forecastd.observe.http_server import HttpServer
 from forecastd.observe.prometheus_telemetry import PrometheusTelemetry
 from forecastd.observe.rates import LiveRates
+from forecastd.observe.snapshot import SeriesView
+from forecastd.observe.stdout_libraries import LibraryLines, install_library_lines
 from forecastd.observe.stdout_log import StdoutLog
 from forecastd.observe.table_views import busiest_series
 from forecastd.observe.telemetry import Fanout
@@ -43,21 +47,6 @@ from forecastd.state.starting_point import StartingPoint
 from forecastd.state.table import SeriesTable
 from forecastd.windows.admission import Admission
 from forecastd.windows.windower import Windower
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model in memory: how it forecasts, and where its state is kept.
-
-    Attributes:
-        architecture: in a few words.
-        states: (layer, part, units) of every state part.
-    """
-
-    served: ServedModel
-    architecture: str
-    bank: Bank
-    states: list[tuple[int, str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,80 +163,34 @@ def build_loop(
     )
 
 
-def load_model(settings: Settings, path: Path) -> Model:
-    """Read a model and put it into a network, warmed up.
-
-    Raises:
-        ModelError: it cannot be read, or does not fit the settings.
-    """
-    from forecastd.disk_models import load_model as load
-    from forecastd.keras_network import KeyedNetwork
-
-    stored = load(path)
-    architecture = stored.architecture.fit(settings)
-    network = KeyedNetwork(architecture, rows=64 * settings.windows.phases)
-    network.set_weights(stored.weights)
-    network.warm_up()
-    horizon = settings.forecast.horizon
-    served = ServedModel(
-        network,
-        stored.version,
-        architecture.quantiles,
-        architecture.targets(horizon),
-        architecture.scaling,
-        architecture.anchor,
-    )
-    states = [
-        (layer, part, cell.units)
-        for layer, cell in enumerate(architecture.cells)
-        for part in cell.state_parts
-    ]
-    return Model(served, architecture.describe(), network, states)
-
-
 def run(settings: Settings) -> int:
-    """The daemon, from its settings to its end. Returns the exit status.
-
-    Raises:
-        ForecastdError: it cannot start, or must not go on.
-    """
-    clock = SystemClock()
-    registry = CollectorRegistry()
-    observe = settings.observe
-    server = HttpServer(observe.host, observe.port, registry, clock)
+    """The daemon, from its settings to its end. Returns the exit status."""
+    clock, registry, observe = SystemClock(), CollectorRegistry(), settings.observe
+    install_library_lines(LibraryLines(observe.log_format, observe.log_level, clock))
+    # A turn may wait for the broker this long, twice, and still be alive.
+    stall_s = 120 + 2 * settings.kafka.delivery_timeout / 1000
+    server = HttpServer(observe.host, observe.port, registry, clock, stall_s)
     log = StdoutLog(observe.log_format, observe.log_level, clock)
     rates = LiveRates(clock.now_ms())
     heard = Fanout([log, PrometheusTelemetry(registry, __version__, clock), rates, server])
     telemetry = Fanout([heard, SkillWatch(heard)])
+
+    def show(loop: Loop) -> None:
+        partitions, quantiles = list(loop.served), loop.forecaster.quantiles
+        views: tuple[SeriesView, ...] = ()
+        if server.is_watched:
+            views = busiest_series(loop.table, partitions, loop.targets, quantiles)
+        server.publish(rates.snapshot(clock.now_ms(), views))
+
     stop = StopSignal(
-        settings.shutdown_timeout / 1000, telemetry, lambda error: telemetry.emit(FatalError(error))
+        settings.shutdown_timeout / 1000, lambda error: telemetry.emit(FatalError(error))
     )
     stop.install()
     try:
         server.start()
         topics = settings.ingest.topics
         telemetry.emit(Started(__version__, settings.kafka.group_id, topics, server.address))
-        _warn_of_consequences(settings, telemetry)
-        model = _served_model(settings, telemetry)
-        admin = wait_for_broker(settings, clock, telemetry, lambda: bool(stop))
-        if admin is not None:
-            with admin:
-                for created in admin.ensure_topics(settings):
-                    telemetry.emit(created)
-
-        def connect() -> Loop:
-            ends = _kafka_ends(settings, telemetry, clock)
-            return build_loop(settings, ends, model, telemetry, clock)
-
-        def show(loop: Loop) -> None:
-            quantiles = loop.forecaster.quantiles
-            views = (
-                busiest_series(loop.table, list(loop.served), loop.targets, quantiles)
-                if server.is_watched
-                else ()
-            )
-            server.publish(rates.snapshot(clock.now_ms(), views))
-
+        connect = _prepare(settings, stop, telemetry, clock)
         Service(connect, show, stop, telemetry, clock).run()
     except ForecastdError as error:
         telemetry.emit(FatalError(str(error)))
@@ -257,27 +200,33 @@ def run(settings: Settings) -> int:
     return 0
 
 
-def _kafka_ends(settings: Settings, telemetry: Telemetry, clock: Clock) -> Ends:
-    """New clients. The producer goes first: it opens nothing that would have to be left again."""
-    sink = KafkaSink(settings)
-    return Ends(KafkaSource(settings, telemetry, clock), sink, KafkaRowReader(settings))
-
-
-def _served_model(settings: Settings, telemetry: Telemetry) -> Model | None:
-    if settings.models.serve is None:
-        telemetry.emit(ModelServed(None, ""))
-        return None
-    path = Path(settings.models.serve)
-    try:
-        model = load_model(settings, path)
-    except ModelError as error:
-        raise ModelError(f"models.serve {path}: {error}") from error
-    telemetry.emit(ModelServed(model.served.version, model.architecture))
-    return model
-
-
-def _warn_of_consequences(settings: Settings, telemetry: Telemetry) -> None:
+def _prepare(
+    settings: Settings, stop: StopSignal, telemetry: Telemetry, clock: Clock
+) -> Callable[[], Loop]:
+    """All that must be right before the group is joined: settings, model, broker, topics."""
     stride, horizon = settings.windows.stride_steps, settings.forecast.horizon
     if horizon < stride:
         nobody = f"{stride - horizon} of every {stride} steps are forecast by nobody"
         telemetry.emit(SettingWarned("forecast.horizon", f"{nobody}; the stride is {stride}"))
+    model = None
+    if settings.models.serve is not None:
+        model = load_model(settings, Path(settings.models.serve))
+    version, architecture = (model.served.version, model.architecture) if model else (None, "")
+    telemetry.emit(ModelServed(version, architecture))
+    admin = wait_for_broker(settings, clock, telemetry, lambda: bool(stop))
+    if admin is not None:
+        with admin:
+            for created in admin.ensure_topics(settings):
+                telemetry.emit(created)
+
+    def connect() -> Loop:
+        ends = kafka_ends(settings, telemetry, clock)
+        return build_loop(settings, ends, model, telemetry, clock)
+
+    return connect
+
+
+def kafka_ends(settings: Settings, telemetry: Telemetry, clock: Clock) -> Ends:
+    """New clients. The producer goes first: it opens nothing that would have to be left again."""
+    sink = KafkaSink(settings)
+    return Ends(KafkaSource(settings, telemetry, clock), sink, KafkaRowReader(settings))

@@ -23,6 +23,9 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, Ne
 from forecastd.demo.errors import EmbeddedKafkaError
 from forecastd.demo.kafka_broker import EmbeddedKafka
 from forecastd.demo.kafka_jars import JAR_LIST, fetch_jars, read_jars
+from forecastd.demo.kafka_ports import free_ports
+
+pytestmark = pytest.mark.kafka
 
 DEADLINE_S = 90.0
 
@@ -63,7 +66,12 @@ class Foreground:
                 [sys.executable, "-c", before + MAIN, *arguments],
                 stdout=out,
                 stderr=err,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "TMPDIR": str(folder),
+                    **(environment or {}),
+                },
             )
 
     def bootstrap(self) -> str:
@@ -327,12 +335,11 @@ class TestRefusals:
         assert json.loads((tmp_path / "cluster.json").read_text()) == kept
         assert javas_in(tmp_path) == []
 
-    def test_a_folder_in_use_is_refused(self, tmp_path: Path) -> None:
+    def test_a_folder_in_use_is_refused(self, one_node: EmbeddedKafka) -> None:
         """Two brokers on one metadata log ruin it, and Kafka itself would let them."""
-        with EmbeddedKafka(tmp_path) as first:
-            with pytest.raises(EmbeddedKafkaError, match="the data of a broker that is running"):
-                EmbeddedKafka(tmp_path, port=9).start()
-            assert topics(first.bootstrap) == []
+        with pytest.raises(EmbeddedKafkaError, match="the data of a broker that is running"):
+            EmbeddedKafka(one_node.data, port=9).start()
+        assert one_node.pids.keys() == {1}
 
 
 class TestOneNode:
@@ -418,9 +425,7 @@ class TestThreeNodes:
 
     def test_the_foreground_prints_all_addresses_in_a_row(self, tmp_path: Path) -> None:
         """Clients want the list, and `--port` gives the first of it."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_ports(3)[0]
         with foreground(tmp_path, None, port=port, nodes=3) as broker:
             assert broker.bootstrap() == ",".join(
                 f"127.0.0.1:{each}" for each in range(port, port + 3)

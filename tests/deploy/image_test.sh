@@ -9,10 +9,12 @@
 #   MIRROR      Debian mirror to make the base from; default: the one that apt uses
 #   CA_BUNDLE   certificates that the build trusts; default: the machine's
 #   BASE_IMAGE  an archive (docker-archive, `docker save`) of the real base, instead of making one
+#   PORT        where the daemon listens meanwhile; default: 19464
 #   IMAGE_TEST_DIR  where to work (10 GB, removed at the end); default: a new folder in /var/tmp
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
+PORT=${PORT:-19464}
 CA_BUNDLE=${CA_BUNDLE:-/etc/ssl/certs/ca-certificates.crt}
 BASE=$(sed -n 's/^FROM \([^ ]*\).*/\1/p' daemon/Dockerfile | sort -u)
 RELEASE=${BASE##*-} # bookworm, of python:3.11-slim-bookworm
@@ -28,6 +30,7 @@ for tool in "${tools[@]}"; do
     command -v "$tool" >/dev/null || missing "no $tool on this machine" \
         "it (apt-get install --no-install-recommends ${tools[*]})"
 done
+[ -x .venv/bin/forecastd ] || missing "no .venv here" "one, for the broker (make image-test)"
 [ "$(wc -l <<<"$BASE")" = 1 ] || missing "base images $(tr '\n' ' ' <<<"$BASE")" "one"
 
 # In a mount namespace of its own: what is mounted here ends with the script.
@@ -36,12 +39,14 @@ done
 
 work=$(mktemp -d "${IMAGE_TEST_DIR:-/var/tmp}/forecastd-image-XXXXXX")
 root=
+started=() # process ids that end with the script
 export BUILDAH_ISOLATION=chroot
 buildah() {
     command buildah --storage-driver vfs --root "$work/storage" --runroot "$work/run" "$@"
 }
 cleanup() {
-    if [ -n "$root" ]; then umount --lazy "$root" || true; fi
+    if [ "${#started[@]}" != 0 ]; then kill "${started[@]}" 2>/dev/null || true; wait || true; fi
+    if [ -n "$root" ]; then umount --recursive --lazy "$root" || true; fi
     rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
@@ -52,6 +57,23 @@ fail() {
     exit 1
 }
 
+wait_for() { # SECONDS WHAT COMMAND...: until the command succeeds
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$deadline" ] || { tail -n 20 "$work"/*.log >&2; fail "no $what in time"; }
+        sleep 0.5
+    done
+    echo "$what after ${SECONDS}s"
+}
+fetch() { # PATH PATTERN: the daemon answers 200 there, with a line like that
+    .venv/bin/python - "http://127.0.0.1:$PORT/$1" "$2" <<'PYTHON'
+import re, sys, urllib.request
+body = urllib.request.urlopen(sys.argv[1], timeout=5).read().decode()
+sys.exit(not re.search(sys.argv[2], body, re.MULTILINE))
+PYTHON
+}
+
 base() { # the base image under the name that FROM uses
     if [ -n "${BASE_IMAGE:-}" ]; then
         step "base: $BASE from $BASE_IMAGE"
@@ -59,6 +81,7 @@ base() { # the base image under the name that FROM uses
         return
     fi
     local mirror
+    # shellcheck disable=SC2016  # what apt-get fills in
     mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' \
         'Created-By: Packages' | awk -v release="$RELEASE" '$2 == release && $3 == "main" {print $1; exit}')}
     [ -n "$mirror" ] || missing "no source of $RELEASE in apt's lists" "MIRROR=<address>"
@@ -85,15 +108,16 @@ container=$(buildah from --pull-never localhost/forecastd)
 root=$(buildah mount "$container")
 du -sh "$root" | awk '{print "image: " $1}'
 
-# From here on as in docker-compose.yml: a read-only root, /tmp and one volume to write to. A new
-# volume takes the owner that the folder has in the image.
+# From here on as docker-compose.yml has it: a read-only root, /tmp in memory and one volume, which
+# takes the owner that its folder has in the image. /run is for buildah, as it is for an engine.
 cp -a "$root/var/lib/forecastd" "$work/volume"
-touch "$root/run/.containerenv" # which buildah would make
 mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
+mount -t tmpfs tmpfs "$root/run"
+mount -t tmpfs tmpfs "$root/tmp"
+mount --bind "$work/volume" "$root/var/lib/forecastd"
 inside() { # in the container, as the user of the image
-    buildah run --network host --mount type=tmpfs,destination=/tmp \
-        --volume "$work/volume:/var/lib/forecastd" "$container" -- "$@" </dev/null
+    buildah run --network host "$container" -- "$@" </dev/null
 }
 
 step "user"
@@ -115,15 +139,45 @@ inside forecastd settings
 
 step "a broker that is not there"
 # Port 9 is `discard`: nobody listens.
-set +e
-said=$(inside env FORECASTD_KAFKA__BOOTSTRAP_SERVERS=127.0.0.1:9 FORECASTD_STARTUP_TIMEOUT=5s \
-    FORECASTD_OBSERVE__PORT=0 forecastd run 2>&1)
-status=$?
-set -e
-echo "$said"
+inside env FORECASTD_KAFKA__BOOTSTRAP_SERVERS=127.0.0.1:9 FORECASTD_STARTUP_TIMEOUT=15s \
+    FORECASTD_OBSERVE__PORT="$PORT" forecastd run >"$work/alone.log" 2>&1 &
+alone=$!
+mapfile -t health < <(buildah inspect --format \
+    '{{range .Docker.Config.Healthcheck.Test}}{{println .}}{{end}}' "$container" | sed '1d;/^$/d')
+wait_for 15 "healthy, waiting for its broker" \
+    inside env FORECASTD_OBSERVE__PORT="$PORT" "${health[@]}"
+status=0
+wait "$alone" || status=$?
+cat "$work/alone.log"
 [ "$status" != 0 ] || fail "the daemon ended with status 0 without a broker"
-grep -q '127.0.0.1:9' <<<"$said" || fail "the daemon ended without naming the broker"
-! grep -q Traceback <<<"$said" || fail "the daemon ended with a traceback"
+grep -q '127.0.0.1:9' "$work/alone.log" || fail "the daemon ended without naming the broker"
+! grep -q Traceback "$work/alone.log" || fail "the daemon ended with a traceback"
+! inside env FORECASTD_OBSERVE__PORT="$PORT" "${health[@]}" 2>/dev/null ||
+    fail "a daemon that has ended is healthy"
+
+step "records in, forecasts out"
+.venv/bin/forecastd broker --data "$work/kafka" >"$work/broker.log" 2>&1 &
+started+=($!)
+wait_for 120 "a broker" grep -q '^ready ' "$work/broker.log"
+broker=$(sed -n 's/^ready //p' "$work/broker.log")
+# No namespace of process ids here, so what a command writes down is a number of this machine's.
+inside sh -c 'echo $$ >/tmp/feed.pid; exec "$@"' sh \
+    forecastd feed --broker "$broker" --topic records >"$work/feed.log" 2>&1 &
+wait_for 30 "a feed" test -s "$root/tmp/feed.pid"
+started+=("$(cat "$root/tmp/feed.pid")")
+inside sh -c 'echo $$ >/tmp/daemon.pid; exec "$@"' sh env \
+    FORECASTD_KAFKA__BOOTSTRAP_SERVERS="$broker" FORECASTD_OBSERVE__PORT="$PORT" \
+    forecastd run >"$work/daemon.log" 2>&1 &
+daemon=$!
+wait_for 30 "a daemon" test -s "$root/tmp/daemon.pid"
+started+=("$(cat "$root/tmp/daemon.pid")")
+wait_for 60 "ready" fetch readyz ""
+wait_for 60 "forecasts" fetch metrics '^forecastd_forecasts_published_total{.*cold="false".*} [1-9]'
+kill -TERM "$(cat "$root/tmp/daemon.pid")"
+status=0
+wait "$daemon" || status=$?
+tail -n 5 "$work/daemon.log"
+[ "$status" = 0 ] || fail "the daemon ended with status $status after SIGTERM, wanted 0"
 
 echo
 echo "image-test: passed in ${SECONDS}s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 NAME = "check"
 HELP = "say whether the daemon would run: settings, broker, topics, permissions, model"
+
+_PATIENCE_S = 5.0
+"""How long a broker may take to answer somebody who sits and waits."""
 
 Line = tuple[Literal["ok", "hint", "wrong"], str]
 
@@ -52,9 +56,10 @@ def _lines(load: LoadSettings) -> Iterator[Line]:
 def _settings(loaded: Loaded) -> Iterator[Line]:
     from forecastd.settings_rules import hints
 
-    kinds = Counter(source.partition(" ")[0] for source in loaded.sources.values())
+    kinds = Counter(re.sub(r"^(environment|secrets) .*", r"\1", s) for s in loaded.sources.values())
+    unset = kinds.pop("default", 0)
     where = ", ".join(f"{count} from {kind}" for kind, count in kinds.items())
-    yield "ok", f"settings: {where}"
+    yield "ok", f"settings: {unset} by default{', ' if where else ''}{where}"
     for hint in hints(loaded.settings.value_of):
         yield "hint", hint
 
@@ -74,16 +79,16 @@ def _kafka(settings: Settings) -> Iterator[Line]:
     from forecastd.kafka_topics import TopicAdmin
 
     try:
-        admin = TopicAdmin(settings.kafka)
+        admin = TopicAdmin(settings.kafka, _PATIENCE_S)
     except ForecastdError as error:
         yield from _wrong(error)
         return
     with admin:
-        obstacles = [unreachable(settings.kafka, server) for server in admin.advertised()]
-        for found in filter(None, obstacles):
+        obstacles = [unreachable(settings.kafka, broker) for broker in admin.advertised()]
+        for obstacle in filter(None, obstacles):
             wanted = "the broker's advertised.listeners to be reachable from here"
-            yield "wrong", f"kafka.bootstrap_servers: answered, but {found}, wanted {wanted}"
-        if obstacles and all(obstacles):
+            yield "wrong", f"kafka.bootstrap_servers: answered, but {obstacle}, wanted {wanted}"
+        if all(obstacles):
             return
         for step in (_cluster, _topics, _group):
             yield from _attempt(step, admin, settings)

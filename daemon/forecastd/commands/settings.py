@@ -25,11 +25,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(args: Namespace, load: LoadSettings) -> int:
     """Print; secrets are never shown."""
-    from forecastd.settings import Settings
-    from forecastd.settings_text import as_json, as_toml, template
+    from forecastd.settings_text import as_json, as_toml, json_schema, template
 
     if args.schema:
-        text = json.dumps(Settings.model_json_schema(), indent=2)
+        text = json.dumps(json_schema(), indent=2)
     elif args.template:
         text = template()
     elif args.json:

@@ -125,7 +125,7 @@ log.cleaner.dedupe.buffer.size=8388608
 
 
 _STACK_OR_WARNING = re.compile(r"\s+at |\s+\.\.\. \d+ more|WARNING:|\s*$")
-_THROWN = re.compile(r"(Caused by: |Exception in thread )?\S*[\w$](Exception|Error)\b|Error ")
+_THROWN = re.compile(r"(Caused by: |Exception in thread )?\S*[\w$](Exception|Error)\b")
 _LOGGED = re.compile(r"\S+ \S+ (ERROR|FATAL) ")
 
 

@@ -31,15 +31,19 @@ from forecastd.demo.kafka_ports import demand_free, free_ports
 from forecastd.demo.kafka_ready import await_ready
 
 _STOP_S = 30.0
-"""How long nodes may take to end by themselves. Three of them take 5 s: the last one waits that
-long for a quorum that is gone. One that waits for ever is killed: Kafka recovers from that."""
+"""How long nodes may take to end by themselves."""
+
+_LAST_STOP_S = 8.0
+"""How long the last of three may take when the quorum is gone. It spends 5 s on telling the others
+that it resigns; now and then it waits for ever for a controller to let it go, and is killed then,
+which Kafka recovers from."""
 
 
 class EmbeddedKafka:
     """A Kafka cluster of our own on loopback, whose processes cannot outlive this one.
 
-    `start`, `kill` and `stop` may follow each other in any order; data, ports and cluster stay
-    the same until a cluster with temporary data is stopped.
+    Nor can they outlive this object, so keep it. `start`, `kill` and `stop` may follow each other
+    in any order; data, ports and cluster stay the same until one with temporary data is stopped.
     """
 
     def __init__(self, data: Path | None = None, port: int | None = None, nodes: int = 1) -> None:
@@ -55,7 +59,7 @@ class EmbeddedKafka:
         if port is not None and not 0 < port <= 65_536 - nodes:
             raise EmbeddedKafkaError("--port", str(port), f"1 to {65_536 - nodes}")
         self._keeps_data = data is not None
-        self._data = data
+        self._data = data.absolute() if data is not None else None
         self._port = port
         self._node_count = nodes
         self._layout: ClusterLayout | None = None
@@ -80,6 +84,12 @@ class EmbeddedKafka:
         """What clients take as `bootstrap_servers`; known once started."""
         assert self._layout is not None, "not started yet"
         return self._layout.bootstrap
+
+    @property
+    def data(self) -> Path:
+        """The data folder; Kafka's own log is `node-N/kafka.log` in it. Known once started."""
+        assert self._data is not None, "not started yet"
+        return self._data
 
     @property
     def pids(self) -> dict[int, int]:
@@ -232,15 +242,19 @@ def broker_main(data: Path | None, port: int | None, nodes: int) -> int:
 def _end(nodes: Sequence[KafkaNode]) -> None:
     """Ask all at once and wait; what is left at the deadline, or when interrupted, is killed.
 
-    At once, because they need each other to end: the last of three, asked alone, waits for ever
-    for a controller to let it go.
+    At once, because they need each other to end: the last of three, asked alone, would always wait
+    for ever.
     """
     deadline = time.monotonic() + _STOP_S
     try:
         for node in nodes:
             node.terminate()
-        for node in nodes:
-            node.wait(max(0.0, deadline - time.monotonic()))
+        while running := [node for node in nodes if node.running_pid is not None]:
+            if len(running) <= len(nodes) // 2:
+                deadline = min(deadline, time.monotonic() + _LAST_STOP_S)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
     finally:
         for node in nodes:
             node.kill()

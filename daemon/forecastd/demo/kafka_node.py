@@ -88,6 +88,7 @@ class KafkaNode:
 
     def start(self) -> None:
         """Start Kafka; whether it gets there is for the caller to see."""
+        assert self.running_pid is None, f"node {self.node_id} is running"
         self._spawn("kafka.Kafka", "server.properties")
 
     def terminate(self) -> None:
@@ -100,15 +101,6 @@ class KafkaNode:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-
-    def wait(self, timeout_s: float) -> bool:
-        """True when no process is left."""
-        try:
-            if self._process is not None:
-                self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
 
     def ended(self, wanted: str) -> EmbeddedKafkaError:
         """The error to raise about a process that ended, or does not get on; quotes its log."""

@@ -60,9 +60,7 @@ class BankColumn:
         return (slots[:, None] * phases + np.arange(phases, dtype=np.int32)).ravel()
 
 
-def bank_columns(
-    bank: Bank, states: list[tuple[int, str, int]], phases: int
-) -> list[ColumnStore]:
+def bank_columns(bank: Bank, states: list[tuple[int, str, int]], phases: int) -> list[ColumnStore]:
     """Stores for every (layer, part, units) of a network."""
     return [
         BankColumn(bank, layer, part, Column(f"{part}{layer}", "<f4", (phases, units)))

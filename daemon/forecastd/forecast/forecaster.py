@@ -95,7 +95,9 @@ class Forecaster:
         fed = (shape.prime_windows + 1) * shape.phases
         return [
             Column("fed", "<f8", (fed, 2, features), fill=np.nan),  # median, spread by window
-            Column("version", "<u8", (shape.phases,)),  # of the weights that made the state; 0: none
+            Column(
+                "version", "<u8", (shape.phases,)
+            ),  # of the weights that made the state; 0: none
         ]
 
     def forecast(self, origins: Round) -> Iterator[Forecasts]:
@@ -136,7 +138,10 @@ class Forecaster:
         heard = ~origins.is_silent
         if heard.any():
             yield self._forecasts(
-                origins.take(heard), forecasts[heard], spread[heard], is_model[heard],
+                origins.take(heard),
+                forecasts[heard],
+                spread[heard],
+                is_model[heard],
                 primed=primed[heard],
             )
 
@@ -178,9 +183,7 @@ class Forecaster:
         model, slots, steps = self.model, origins.slots[at], self.shape.timesteps
         values = steps_back(self.table, slots, range(steps, -1, -1))
         windows, before = values[:, 1:], values[:, 0]
-        scale = window_scale(
-            windows, before, median[at], spread[at], model.scaling, model.anchor
-        )
+        scale = window_scale(windows, before, median[at], spread[at], model.scaling, model.anchor)
         rows = self._rows(slots, origins.phases[at])
         outputs = self._call(feed(windows, scale, model.scaling), rows)[:, 0]
         is_finite = np.isfinite(outputs).all(axis=(1, 2, 3))
@@ -220,8 +223,12 @@ class Forecaster:
         flat = (batch * count, -1)
         cut = values[:, 1:].reshape(batch * count, steps, -1)
         scale = window_scale(
-            cut, before.reshape(flat), fed[:, :, 0].reshape(flat), fed[:, :, 1].reshape(flat),
-            model.scaling, model.anchor,
+            cut,
+            before.reshape(flat),
+            fed[:, :, 0].reshape(flat),
+            fed[:, :, 1].reshape(flat),
+            model.scaling,
+            model.anchor,
         )
         rows = self._rows(slots, origins.phases)
         self._call(feed(cut, scale, model.scaling).reshape(batch, count * steps, -1), rows)
@@ -234,8 +241,14 @@ class Forecaster:
         return outputs
 
     def _forecasts(
-        self, origins: Round, values: Floats, spread: Floats, is_model: Bools,
-        *, is_cold: bool = False, primed: Bools | None = None,
+        self,
+        origins: Round,
+        values: Floats,
+        spread: Floats,
+        is_model: Bools,
+        *,
+        is_cold: bool = False,
+        primed: Bools | None = None,
     ) -> Forecasts:
         flags = [()] * len(origins.slots) if is_cold else self._flags(origins.slots, primed)
         return Forecasts(
@@ -248,7 +261,7 @@ class Forecaster:
             recorded_ms=origins.recorded_ms,
             quantiles=self.quantiles,
             values=values,
-            spread=spread[:, :self._values],
+            spread=spread[:, : self._values],
             is_cold=is_cold,
             is_model=is_model,
             model_version=self.model.version if self.model is not None else None,

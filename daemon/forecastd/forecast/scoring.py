@@ -73,7 +73,12 @@ class Scoring:
             if waits.any() and leads.start < leads.stop:
                 at = np.flatnonzero(waits)
                 scored_model[at] |= self._score_leads(
-                    slots[at], windows[at] - age, place[at], leads, actual[at], spread[at],
+                    slots[at],
+                    windows[at] - age,
+                    place[at],
+                    leads,
+                    actual[at],
+                    spread[at],
                     is_silent[at],
                 )
         self.table["model_scored"][slots[scored_model]] += 1
@@ -100,8 +105,14 @@ class Scoring:
         self.table["pending_model"][slots, place] = is_model
 
     def _score_leads(
-        self, slots: Slots, origins: Ints, place: Ints, leads: slice, actual: Floats,
-        spread: Floats, is_silent: Bools,
+        self,
+        slots: Slots,
+        origins: Ints,
+        place: Ints,
+        leads: slice,
+        actual: Floats,
+        spread: Floats,
+        is_silent: Bools,
     ) -> Bools:
         """Score `leads` of one pending forecast of each series; True where the model made it."""
         values, table = self.first_values, self.table

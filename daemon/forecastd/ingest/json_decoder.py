@@ -1,9 +1,9 @@
 """JSON records to observations, a poll at a time.
 
-All records of a partition are decoded by one call into typed structs made from the configured
-field paths; a poll with a bad record in it falls back to one record at a time, so that it costs
-that record alone. The one call joins records by newlines, which is safe exactly when no record
-holds one: then every line is one record, whatever its sender wrote.
+Records are decoded into typed structs made from the configured field paths. A poll without a bad
+record passes through one C loop; one with a bad record falls back to a closer look at each, so that
+it costs that record alone. (Joining a poll into one text to decode it by a single call is slower,
+and not safe: what one sender wrote could be read as the record of another.)
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from forecastd.records import (
 
 _LATEST_MS = 253_402_300_799_999  # 9999-12-31: where a timestamp is absurd whatever its record says
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +96,12 @@ class JsonDecoder:
         return Decoded(observations, rejects, len(records) - len(present))
 
     def _parse_whole(self, records: Sequence[Record]) -> Iterable[tuple[Record, Any]] | None:
-        """All records by one call; None when any of them needs a closer look."""
-        lines = b"\n".join([record.value for record in records])  # type: ignore[misc]  # present
-        if lines.count(b"\n") != max(len(records) - 1, 0):
-            return None
+        """All records in one go; None when any of them needs a closer look."""
         try:
-            parsed = self._decoder.decode_lines(lines)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            parsed = list(map(self._decoder.decode, [record.value for record in records]))
+        except _NOT_DECODED:
             return None
-        if len(parsed) != len(records) or [] in parsed:
-            return None
-        return zip(records, parsed, strict=True)
+        return None if [] in parsed else zip(records, parsed, strict=True)
 
     def _parse_each(
         self, partition: TopicPartition, records: Sequence[Record], rejects: list[Reject]
@@ -126,8 +122,11 @@ class JsonDecoder:
             parsed = self._decoder.decode(value)
         except msgspec.ValidationError as error:
             raise _invalid(at, str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except RecursionError as error:
+            raise DecodeError(at, "json", "JSON nested too deeply", "an observation") from error
+        except _NOT_DECODED as error:
             said = str(error).removeprefix("JSON is malformed: ")
+            said = said[:1].lower() + said[1:]
             raise DecodeError(at, "json", f"not JSON: {said}", "a JSON object or array") from error
         if parsed == []:
             raise DecodeError(at, "empty", "an empty array", "at least one observation")
@@ -147,7 +146,8 @@ class JsonDecoder:
         at_ms = stamps if self._time is None else self._times(items)
         values = np.array(list(map(self._values, items)), np.float64)
         values = values.reshape(len(items), len(self._fields.values))
-        latest = np.minimum(stamps + self._fields.max_ahead_ms, _LATEST_MS)
+        latest = np.minimum(stamps, _LATEST_MS) + self._fields.max_ahead_ms
+        np.minimum(latest, _LATEST_MS, out=latest)
         latest[stamps < 0] = _LATEST_MS  # a record of the oldest form has no timestamp
         good = (np.abs(values) <= _FLOAT32_MAX).all(axis=1)
         good &= (at_ms >= EARLIEST_MS) & (at_ms <= latest)
@@ -157,7 +157,8 @@ class JsonDecoder:
         if not good.all():
             for at in np.flatnonzero(~good).tolist():
                 if not rejects or rejects[-1].record is not owners[at]:
-                    rejects.append(self._reject(partition, items, owners, at))
+                    first = int(np.searchsorted(offsets, owners[at].offset))
+                    rejects.append(self._reject(partition, items, owners, at, first))
             good = ~np.isin(offsets, offsets[~good])
             series = list(compress(series, good.tolist()))
             at_ms, values = at_ms[good], values[good]
@@ -183,10 +184,10 @@ class JsonDecoder:
         return np.fromiter(read, np.int64, len(times))
 
     def _reject(
-        self, partition: TopicPartition, items: list[Any], owners: list[Record], at: int
+        self, partition: TopicPartition, items: list[Any], owners: list[Record], at: int, first: int
     ) -> Reject:
+        """Reject the record that holds item `at`, the first of whose items is `first`."""
         record, place = owners[at], f"{partition}@{owners[at].offset}"
-        first = next(number for number, owner in enumerate(owners) if owner is record)
         if at > first or (at + 1 < len(owners) and owners[at + 1] is record):
             place = f"{place}[{at - first}]"
         try:
@@ -221,14 +222,16 @@ class JsonDecoder:
         else:
             time, where = self._time(item), f"field '{self._fields.time}'"
             try:
-                at_ms = to_ms(time, self._fields.time_format)
+                at_ms = min(to_ms(time, self._fields.time_format), 2**62)
             except (ValueError, OverflowError) as error:
                 wanted = f"a time ({self._fields.time_format})"
                 raise DecodeError(at, "time", f"{where} is {_quoted(time)}", wanted) from error
         found = f"{where} is {_quoted(time)}"
         if at_ms < EARLIEST_MS:
             raise DecodeError(at, "time", found, "a time from 1990 on")
-        if at_ms > record.timestamp + self._fields.max_ahead_ms or at_ms > _LATEST_MS:
+        if at_ms > _LATEST_MS:
+            raise DecodeError(at, "time", found, "a time before the year 10000")
+        if at_ms > record.timestamp + self._fields.max_ahead_ms:
             wanted = "a time at most ingest.max_ahead after the record's own timestamp"
             raise DecodeError(at, "time", f"{found} ({at_ms} ms)", wanted)
 
@@ -245,14 +248,14 @@ def _struct(paths: dict[str, Any]) -> tuple[type[msgspec.Struct], dict[str, str]
     fields: list[tuple[str, Any]] = []
     renamed: dict[str, str] = {}
     names: dict[str, str] = {}
-    for number, (head, rest) in enumerate(groups.items()):
+    for number, (head, below) in enumerate(groups.items()):
         attribute = f"f{number}"
         renamed[attribute] = head
-        if "" in rest:
-            fields.append((attribute, rest[""]))
+        if "" in below:
+            fields.append((attribute, below[""]))
             names[head] = attribute
             continue
-        inner, inner_names = _struct(rest)
+        inner, inner_names = _struct(below)
         fields.append((attribute, inner))
         names |= {f"{head}.{path}": f"{attribute}.{name}" for path, name in inner_names.items()}
     struct = msgspec.defstruct("Observation", fields, rename=renamed, gc=False)

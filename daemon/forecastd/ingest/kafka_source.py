@@ -162,7 +162,8 @@ class KafkaSource:
 
     def position(self, partition: TopicPartition) -> int | None:
         """The offset that the next poll reads from; above the last record where a marker of a
-        transaction follows it."""
+        transaction follows it.
+        """
         with broker_errors(f"position in {partition}"):
             at: int | None = self._consumer.position(
                 KafkaPartition(*partition), timeout_ms=self._timeout_ms

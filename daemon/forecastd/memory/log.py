@@ -37,7 +37,10 @@ class MemoryBroker:
     refuse: list[Message] = field(default_factory=list)
 
     def append(
-        self, partition: TopicPartition, value: bytes | None, timestamp: int,
+        self,
+        partition: TopicPartition,
+        value: bytes | None,
+        timestamp: int,
         key: bytes | None = None,
     ) -> None:
         """Add a record to an input partition."""
@@ -136,8 +139,10 @@ class MemorySink:
             BrokerError: the broker was told to refuse one of them.
         """
         for message in messages:
-            if any(message.key == refused.key and message.topic == refused.topic
-                   for refused in self.broker.refuse):
+            if any(
+                message.key == refused.key and message.topic == refused.topic
+                for refused in self.broker.refuse
+            ):
                 raise BrokerError(f"send to {message.topic}: refused")
             self.broker.sent.append(message)
         return []

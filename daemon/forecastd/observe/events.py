@@ -41,9 +41,7 @@ class StageTimed(Event):
 class LoopTurned(Event):
     """The loop has turned, with or without records: its heartbeat, also while it backs off.
 
-    Attributes:
-        at_s: `Clock.monotonic_s()`, compared with the same clock by `/healthz`.
-        broker_reachable: whether the broker has answered lately, as the source sees it.
+    `at_s` is `Clock.monotonic_s()`; the broker is reachable if the source has heard of it lately.
     """
 
     at_s: float
@@ -120,9 +118,9 @@ class ModelCalled(Event):
 class ForecastsScored(Event):
     """Actuals arrived.
 
-    Sums over `leads` (lead, target) pairs of scaled absolute errors: in units of the series' spread
-    at the forecast's origin, so that no large series decides alone.
-    `covered` counts actuals inside the outermost interval, of `intervals` that had one.
+    Sums over `leads` (lead, target) pairs of absolute errors in units of the series' spread at the
+    forecast's origin, so that no large series decides alone. `covered` counts actuals inside the
+    outermost interval, of `intervals` that had one.
     """
 
     source: Literal["model", "baseline"]
@@ -257,8 +255,9 @@ class TopicCreated(Event):
 
 @dataclass(frozen=True, slots=True)
 class BrokerLost(Event):
-    """A turn of the loop could not be finished: the client is given up, and its partitions with
-    it; a new one starts from the last commit.
+    """A turn of the loop could not be finished.
+
+    The client is given up, and its partitions with it; a new one starts from the last commit.
     """
 
     reason: str

@@ -98,6 +98,11 @@ class HttpServer:
         """Whether someone has looked at the snapshot lately, so that views are worth making."""
         return self._clock.monotonic_s() - self._watched_s < WATCHED_S
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nobody listens, before `start` or after `stop`."""
+        return self._thread is None or not self._thread.is_alive()
+
     def emit(self, event: Event) -> None:
         """Follow the daemon's health; one of the telemetry's listeners."""
         self._health = self._health.after(event)
@@ -120,6 +125,7 @@ class HttpServer:
             log_config=None,
             log_level="warning",
             lifespan="off",
+            ws="none",
             server_header=False,
             timeout_graceful_shutdown=1,
         )

@@ -159,13 +159,10 @@ class PrometheusTelemetry:
         metrics.naive_error.labels(source).inc(event.naive_error)
         metrics.intervals.labels(source).inc(event.intervals)
         metrics.covered.labels(source).inc(event.covered)
-        scores = self._scores[source]
-        scores.add(now_ms, event)
-        for gauge, value in (
-            (metrics.skill, scores.skill(now_ms)),
-            (metrics.coverage, scores.coverage(now_ms)),
-        ):
-            gauge.labels(source).set(math.nan if value is None else value)
+        self._scores[source].add(now_ms, event)
+        skill, coverage = self._scores[source].ratios(now_ms)
+        metrics.skill.labels(source).set(math.nan if skill is None else skill)
+        metrics.coverage.labels(source).set(math.nan if coverage is None else coverage)
 
     def _series_counted(self, event: SeriesCounted) -> None:
         self._metrics.windows.active.set(event.active)

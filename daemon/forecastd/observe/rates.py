@@ -75,6 +75,7 @@ class LiveRates:
         p50_ms, p99_ms = self._delays.quantiles_ms(at_ms, (0.5, 0.99))
         version = self._served.version
         source = "baseline" if version is None else "model"
+        skill, coverage = self._scores[source].ratios(at_ms)
         return Snapshot(
             at_ms=at_ms,
             uptime_s=max(at_ms - self._started_ms, 0) / 1_000,
@@ -85,8 +86,8 @@ class LiveRates:
             lag_records=sum(self._lags.values()),
             delay_p50_ms=p50_ms,
             delay_p99_ms=p99_ms,
-            skill=self._scores[source].skill(at_ms),
-            coverage=self._scores[source].coverage(at_ms),
+            skill=skill,
+            coverage=coverage,
             errors=Errors(**self._errors),
             series_active=self._counted.active,
             table_bytes=self._counted.table_bytes,

@@ -74,21 +74,20 @@ class ScoreWindow:
         amounts = (scored.error, scored.naive_error, scored.covered, scored.intervals)
         self._sums.add(at_ms, amounts)
 
-    def skill(self, at_ms: int) -> float | None:
-        """1 - error / naive error; None while the naive forecast has made no error.
+    def ratios(self, at_ms: int) -> tuple[float | None, float | None]:
+        """Skill and coverage.
+
+        Skill is 1 - error / naive error, None while the naive forecast has made no error; coverage
+        is the share of actuals inside the outermost interval, None while there are none.
 
         >>> window = ScoreWindow()
         >>> window.add(0, ForecastsScored("model", 4, 1.5, 2.0, 3, 4))
-        >>> window.skill(0), window.coverage(0)
+        >>> window.ratios(0)
         (0.25, 0.75)
         """
-        error, naive_error, _, _ = self._sums.sums(at_ms).tolist()
-        return 1.0 - error / naive_error if naive_error > 0 else None
-
-    def coverage(self, at_ms: int) -> float | None:
-        """Share of the actuals inside the outermost interval; None while there are none."""
-        _, _, covered, intervals = self._sums.sums(at_ms).tolist()
-        return covered / intervals if intervals > 0 else None
+        error, naive_error, covered, intervals = self._sums.sums(at_ms).tolist()
+        skill = 1.0 - error / naive_error if naive_error > 0 else None
+        return skill, covered / intervals if intervals > 0 else None
 
 
 class DelayWindow:
@@ -110,7 +109,7 @@ class DelayWindow:
         >>> window = DelayWindow()
         >>> window.add(0, [0.020] * 99 + [2.0])
         >>> [round(ms) for ms in window.quantiles_ms(0, [0.5, 1.0])]
-        [19, 1941]
+        [20, 2008]
         """
         counts = self._sums.sums(at_ms)
         total = counts.sum()

@@ -60,6 +60,7 @@ class StdoutLog:
         self._clock = clock
         self._repeated = OncePer[tuple[type[Event], str]](PERIOD_S)
         self._series_named = 0
+        self._was_reachable = False
         self._lost_broker_at_s: float | None = None
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             LoopTurned: self._loop_turned,
@@ -124,6 +125,10 @@ class StdoutLog:
                 count=count,
                 reason=example,
             )
+        elif kind is LoopTurned:
+            self._log.warning(
+                "the broker stopped answering; /readyz says 503 until it answers", count=count
+            )
         else:
             self._log.warning("states that were not finite were zeroed", count=count)
 
@@ -135,6 +140,11 @@ class StdoutLog:
             seconds = round(now_s - self._lost_broker_at_s, 1)
             self._log.info("the broker answers again", seconds=seconds)
             self._lost_broker_at_s = None
+        elif self._was_reachable and not event.broker_reachable and self._lost_broker_at_s is None:
+            # An idle loop asks nothing of the broker, so that nothing fails and nothing else tells.
+            self._lost_broker_at_s = now_s
+            self._repeat(event, "", 1, "")
+        self._was_reachable = event.broker_reachable
 
     def _series_loses_observations(self, event: SeriesLosesObservations) -> None:
         self._series_named += 1

@@ -12,7 +12,7 @@ from forecastd.ports import Table
 from forecastd.records import TopicPartition
 from forecastd.series_tail import median_step_ms, steps_back
 
-SERIES_SHOWN = 8
+SERIES_SHOWN = 24
 """Series on the page."""
 
 STEPS_SHOWN = 120
@@ -43,7 +43,7 @@ def busiest_series(
     shown = min(STEPS_SHOWN, table["tail"].shape[1])
     values = steps_back(table, slots, range(shown - 1, -1, -1))[..., 0]
     gaps = _gaps_back(table, slots, shown)
-    times = table["at_ms"][slots, None] - np.cumsum(gaps[:, ::-1], axis=1)[:, ::-1] + gaps
+    times = table["at_ms"][slots, None] - np.cumsum(gaps[:, ::-1], axis=1)[:, ::-1]
     step_ms = median_step_ms(table, slots)
     return tuple(
         _view(table, int(slot), times[at], values[at], int(step_ms[at]), targets, quantiles)

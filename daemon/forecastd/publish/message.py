@@ -63,9 +63,7 @@ def forecast_schema() -> dict[str, Any]:
     return msgspec.json.schema(ForecastMessage)
 
 
-def encode_forecasts(
-    forecasts: Forecasts, topic: str, targets: Sequence[str]
-) -> list[Message]:
+def encode_forecasts(forecasts: Forecasts, topic: str, targets: Sequence[str]) -> list[Message]:
     """One message a series.
 
     Args:

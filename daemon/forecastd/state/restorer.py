@@ -115,9 +115,7 @@ class Restorer:
             raise BrokerError(f"restore: {waited}, wanted its state topic to its end")
         return self._finish(progress) if is_end else None
 
-    def _load(
-        self, progress: _Progress, rows: Sequence[tuple[bytes, bytes | None]]
-    ) -> None:
+    def _load(self, progress: _Progress, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Put rows into the table; of a series' rows the one of highest offset stays."""
         best: dict[str, tuple[int, bytes]] = {}
         for key, row in rows:

@@ -137,7 +137,9 @@ class RowCodec:
             found = cells.dtype[column.name]
             if found == np.dtype((column.dtype, column.shape)):
                 self._table.write(column.name, slots, cells[column.name])
-            elif column.is_ring and found == np.dtype((column.dtype, (*found.shape[:1], *column.shape[1:]))):
+            elif column.is_ring and found == np.dtype(
+                (column.dtype, (*found.shape[:1], *column.shape[1:]))
+            ):
                 self._table.write(column.name, slots, _relaid(cells, column))
 
 

@@ -151,7 +151,12 @@ class Windower:
 
     def _warn(self, slots: Slots) -> None:
         late, seen = self.table["late"][slots], self.table["seen"][slots]
-        bad = (late >= 3) & (late * 100 > seen) & (seen >= SEEN_BEFORE_WARNING) & ~self.table["warned"][slots]
+        bad = (
+            (late >= 3)
+            & (late * 100 > seen)
+            & (seen >= SEEN_BEFORE_WARNING)
+            & ~self.table["warned"][slots]
+        )
         for slot in slots[bad].tolist():
             self.table["warned"][slot] = True
             self.telemetry.emit(

@@ -1,0 +1,86 @@
+"""This machine's own metrics, several times a second: what it does right now, and did since."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import NamedTuple
+
+from forecastd.demo.demo_error import DemoError
+
+_RATE_S = 1.0
+"""Rates are taken over this time: between two samples 0.25 s apart a disk mostly does nothing."""
+
+_MB = 1e6
+
+
+class _Counters(NamedTuple):
+    """Bytes since the machine started, None where it has no such device.
+
+    Attributes:
+        at_s: monotonic time.
+    """
+
+    at_s: float
+    disk_read: int | None
+    disk_written: int | None
+    received: int | None
+    sent: int | None
+
+
+class Machine:
+    """Measures since the last measurement, so one object serves one feed."""
+
+    def __init__(self) -> None:
+        """Begin to measure.
+
+        Raises:
+            DemoError: psutil is not installed.
+        """
+        try:
+            import psutil
+        except ImportError as missing:
+            found = "the Python package psutil is not installed"
+            raise DemoError(f"feed: {found}, wanted it; install forecastd[feed]") from missing
+        self._psutil = psutil
+        psutil.cpu_percent(percpu=True)
+        self._counters = deque([self._count()])
+
+    def sample(self) -> dict[str, float]:
+        """Series and value: cores and memory in per cent, waiting processes, MB a second."""
+        values = {
+            f"host.cpu{core}": percent
+            for core, percent in enumerate(self._psutil.cpu_percent(percpu=True))
+        }
+        values["host.memory"] = self._psutil.virtual_memory().percent
+        values["host.load"] = round(self._psutil.getloadavg()[0], 2)
+        return values | self._rates()
+
+    def _rates(self) -> dict[str, float]:
+        now = self._count()
+        self._counters.append(now)
+        while now.at_s - self._counters[1].at_s >= _RATE_S:
+            self._counters.popleft()
+        then = self._counters[0]
+        seconds = max(now.at_s - then.at_s, 1e-3)
+        names = {
+            "host.disk.read": (then.disk_read, now.disk_read),
+            "host.disk.written": (then.disk_written, now.disk_written),
+            "host.network.received": (then.received, now.received),
+            "host.network.sent": (then.sent, now.sent),
+        }
+        return {
+            name: round(max(later - earlier, 0) / seconds / _MB, 3)  # a counter may start over
+            for name, (earlier, later) in names.items()
+            if earlier is not None and later is not None
+        }
+
+    def _count(self) -> _Counters:
+        disk, network = self._psutil.disk_io_counters(), self._psutil.net_io_counters()
+        return _Counters(
+            time.monotonic(),
+            disk.read_bytes if disk else None,
+            disk.write_bytes if disk else None,
+            network.bytes_recv if network else None,
+            network.bytes_sent if network else None,
+        )

@@ -1,0 +1,139 @@
+"""Series with seasons that fit on a screen: what the demo has to forecast beside this machine.
+
+A value is a pure function of its series and its event time, noise included: the past of a series
+can be made at any time, continues without a seam into its present, and is the same on every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forecastd.records import Floats, Ints
+
+Shape = Callable[[Floats], Floats]
+"""A season: from its phase in [0, 1) to about -1 to 1."""
+
+_DRIFT_MS = 10 * 60 * 1000
+"""A drift turns after this time: a series that may run for days must stay plausible."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeasonalSeries:
+    """One series; what it measures and its unit are in its name.
+
+    Attributes:
+        name: of the series.
+        shape: of a season.
+        season_ms: length of a season.
+        level: middle of the season, in the series' own unit, as all that follow.
+        swing: from the middle to the top.
+        noise: standard deviation of what no forecast can know.
+        drift_per_minute: slope of the level, up and down again in turn.
+        lowest: a count cannot be less than none.
+        decimals: that the instrument shows.
+    """
+
+    name: str
+    shape: Shape
+    season_ms: int
+    level: float
+    swing: float
+    noise: float
+    drift_per_minute: float = 0.0
+    lowest: float = -np.inf
+    decimals: int = 2
+
+    def values(self, at_ms: Ints) -> Floats:
+        """What is measured at each of these event times.
+
+        >>> queue = SeasonalSeries("queue", wave, 8_000, level=10.0, swing=4.0, noise=0.0)
+        >>> queue.values(np.array([0, 2_000, 4_000, 6_000, 8_000])).tolist()
+        [10.0, 14.0, 10.0, 6.0, 10.0]
+        """
+        phase = (at_ms % self.season_ms) / self.season_ms
+        turned = np.abs((at_ms + _DRIFT_MS) % (2 * _DRIFT_MS) - _DRIFT_MS) / 60_000
+        seed = int.from_bytes(self.name.encode()[-7:], "big")
+        values = self.level + self.swing * self.shape(phase)
+        values += self.drift_per_minute * turned + self.noise * _normal(at_ms, seed)
+        rounded: Floats = np.round(np.maximum(values, self.lowest), self.decimals)
+        return rounded
+
+
+def wave(phase: Floats) -> Floats:
+    """A sine: temperatures, tides, loads of large crowds."""
+    return np.sin(2 * np.pi * phase)
+
+
+def two_peaks(phase: Floats) -> Floats:
+    """A morning and a higher evening, with a quiet night."""
+    return -1 + 1.4 * _bump(phase, 0.3, 0.08) + 2.0 * _bump(phase, 0.7, 0.1)
+
+
+def spike(phase: Floats) -> Floats:
+    """Quiet, and once a season something heavy: a job that starts by the clock."""
+    return -1 + 2 * _bump(phase, 0.5, 0.06)
+
+
+def ramp(phase: Floats) -> Floats:
+    """Fills steadily, and is emptied at once."""
+    return 2 * phase - 1
+
+
+def shifts(phase: Floats) -> Floats:
+    """On and off, with a short way between: machines that people switch."""
+    return np.tanh(6 * np.sin(2 * np.pi * phase))
+
+
+def ripples(phase: Floats) -> Floats:
+    """A slow wave that carries one of a third of its length."""
+    return 0.6 * np.sin(2 * np.pi * phase) + 0.4 * np.sin(6 * np.pi * phase)
+
+
+def stairs(phase: Floats) -> Floats:
+    """Four levels, up and down: staff by the hour."""
+    return np.round(1.5 * np.sin(2 * np.pi * phase) - 0.5) / 1.5 + 1 / 3
+
+
+def heartbeat(phase: Floats) -> Floats:
+    """A sharp peak and the dip that follows it."""
+    return 1.2 * _bump(phase, 0.4, 0.05) - 0.8 * _bump(phase, 0.55, 0.06)
+
+
+SEASONAL_SERIES = (
+    SeasonalSeries("shop.orders", two_peaks, 16_000, 140, 110, 7, lowest=0, decimals=0),
+    SeasonalSeries("office.temperature", wave, 18_000, 21.5, 2.8, 0.12),
+    SeasonalSeries("mail.queue_length", ramp, 11_000, 46, 42, 3, lowest=0, decimals=0),
+    SeasonalSeries("plant.power_kw", shifts, 14_000, 310, 120, 9, decimals=1),
+    SeasonalSeries("api.latency_ms", spike, 9_000, 95, 65, 5, lowest=1, decimals=1),
+    SeasonalSeries("harbour.tide_m", ripples, 19_000, 2.4, 1.3, 0.05),
+    SeasonalSeries(
+        "web.requests_per_s", wave, 12_500, 800, 210, 22, drift_per_minute=90, lowest=0, decimals=0
+    ),
+    SeasonalSeries("pump.pressure_bar", heartbeat, 6_400, 4.1, 0.9, 0.04),
+    SeasonalSeries("call_centre.agents", stairs, 17_000, 24, 15, 0.6, lowest=0, decimals=0),
+)
+"""Shapes, levels, units and amounts of noise as different as those of a real input topic."""
+
+
+def _bump(phase: Floats, middle: float, width: float) -> Floats:
+    return np.exp(-0.5 * ((phase - middle) / width) ** 2)
+
+
+def _normal(at_ms: Ints, seed: int) -> Floats:
+    """Normal noise that depends on time and seed alone (Box and Muller, 1958)."""
+    first, second = (_uniform(at_ms, seed + part) for part in (0, 1 << 60))
+    return np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second)
+
+
+def _uniform(at_ms: Ints, seed: int) -> Floats:
+    """Numbers in (0, 1], by hashing time and seed (SplitMix64; Steele et al., OOPSLA 2014)."""
+    mixed: NDArray[np.uint64] = at_ms.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    mixed ^= np.uint64(seed)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    mixed ^= mixed >> np.uint64(31)
+    return ((mixed >> np.uint64(11)).astype(np.float64) + 1) / 2**53
