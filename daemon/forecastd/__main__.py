@@ -14,13 +14,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forecastd import __version__
-from forecastd.commands import Command, broker, check, run, schema, settings
+from forecastd.commands import (
+    Command,
+    broker,
+    check,
+    demo,
+    feed,
+    models,
+    run,
+    schema,
+    settings,
+    train,
+)
 from forecastd.errors import ForecastdError
 
 if TYPE_CHECKING:
     from forecastd.settings_sources import Loaded
 
-COMMANDS: tuple[Command, ...] = (run, check, settings, schema, broker)
+COMMANDS: tuple[Command, ...] = (
+    run,
+    check,
+    settings,
+    schema,
+    train,
+    models,
+    broker,
+    demo,
+    feed,
+)
 
 _MENDABLE, _DEFECT, _INTERRUPTED, _BROKEN_PIPE = 1, 70, 130, 141
 
@@ -53,11 +74,11 @@ class _Start:
     """One command line, from words to exit status.
 
     Attributes:
-        log_level: `observe.log_level`, once it is known.
+        log_level: `observe.log_level`; until it is known, as the environment has it.
     """
 
     def __init__(self, arguments: Sequence[str]) -> None:
-        self.log_level = ""
+        self.log_level = os.environ.get("FORECASTD_OBSERVE__LOG_LEVEL", "")
         self._arguments = arguments
         self._parser = _parser()
 

@@ -90,8 +90,11 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def step_features(self) -> int:
-        """Numbers that the lowest layer reads at a recurrent step: the segment, and with an anchor
-        its move since the last one."""
+        """Numbers that the lowest layer reads at a recurrent step.
+
+        The segment's values, and with an anchor the move of the last of them since the segment
+        before.
+        """
         moves = 0 if self.anchor == "none" else 1
         return (self.segment + moves) * self.features
 
@@ -132,15 +135,14 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         """
         leads = horizon * self.quantile_count
         if self.horizon not in (None, horizon):
-            raise ModelError(
-                f"model: {self.horizon} leads, wanted forecast.horizon ({horizon})"
-            )
+            leads = 0
         if self.outputs == leads * self.features:
             return self.features
         if self.outputs == leads:
             return 1
         raise ModelError(
-            f"model: {self._outputs_in_words()}, wanted forecast.horizon ({horizon}) leads"
+            f"model: {self.outputs} outputs ({' or '.join(map(str, self.horizons))} leads), wanted "
+            f"forecast.horizon ({horizon}) leads"
         )
 
     def check_fits(self, settings: Settings) -> None:
@@ -180,13 +182,13 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
 
         >>> cells = (Recurrent(cell="lstm", units=64), Recurrent(cell="gru", units=32))
         >>> Architecture(cells=cells, timesteps=16, features=1, outputs=16, segment=4).describe()
-        'lstm 64, gru 32, dense 16; windows of 16 steps in segments of 4; scaling series, anchor last'
+        'lstm 64, gru 32, dense 16; 16 steps in segments of 4; scaling series, anchor last'
         """
         layers = ", ".join(f"{layer.cell} {layer.units}" for layer in self.cells)
         steps = "any" if self.timesteps is None else self.timesteps
         segments = f" in segments of {self.segment}" if self.segment > 1 else ""
         return (
-            f"{layers}, dense {self.outputs}; windows of {steps} steps{segments}; "
+            f"{layers}, dense {self.outputs}; {steps} steps{segments}; "
             f"scaling {self.scaling}, anchor {self.anchor}"
         )
 
@@ -210,12 +212,14 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     def head_shape(self) -> tuple[int, int, int]:
         """(H, Q, targets) of an output row; all F values are forecast where nobody said."""
         count = self.quantile_count
-        horizon = self.horizon or max(1, self.outputs // (count * self.features))
+        all_values = self.features if self.outputs % (count * self.features) == 0 else 1
+        horizon = self.horizon or max(1, self.outputs // (count * all_values))
         return horizon, count, self.outputs // (horizon * count)
 
-    def _outputs_in_words(self) -> str:
-        per_lead = self.quantile_count * self.features
-        leads = [str(self.outputs / n) for n in (per_lead, self.quantile_count)]
-        whole = sorted({lead.removesuffix(".0") for lead in leads if lead.endswith(".0")}, key=int)
-        held = f" ({' or '.join(whole)} leads)" if whole else ""
-        return f"{self.outputs} outputs{held}"
+    @property
+    def horizons(self) -> list[int]:
+        """What H can be: where all values are forecast, and where the first alone is."""
+        if self.horizon is not None:
+            return [self.horizon]
+        each = {self.quantile_count * self.features, self.quantile_count}
+        return sorted(self.outputs // numbers for numbers in each if self.outputs % numbers == 0)

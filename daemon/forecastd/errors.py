@@ -8,6 +8,7 @@
     ├── ModelError      operator: a model cannot be read, or does not fit the settings
     ├── RestoreError    operator: the state does not fit the offsets, and `state.on_gap` is to stop
     ├── RowError        one series: its saved row cannot be read
+    ├── StateError      the caller of a command: what it asks of the saved state cannot be done
     └── BrokerError     this client: drop it, back off, build a new one, go on
 
 Every sentence reads `<where>: <found>, wanted <wanted>[; <what to do>]`: lower case, no final stop.
@@ -64,6 +65,10 @@ class RestoreError(ForecastdError):
 
 class RowError(ForecastdError):
     """A saved row of a series cannot be read."""
+
+
+class StateError(ForecastdError):
+    """What a command asks of the saved state cannot be done."""
 
 
 class BrokerError(ForecastdError):

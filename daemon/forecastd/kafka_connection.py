@@ -209,17 +209,22 @@ def client_words(error: Exception) -> str:
 def connection_error(settings: KafkaSettings, errors: Sequence[Exception]) -> ForecastdError:
     """Why no bootstrap server lets us in: the errors overheard, and what plain sockets tell.
 
+    A refusal that arrives together with the end of its connection is dropped by kafka-python, so
+    that the login is named even where no refusal was heard.
+
     Returns:
         SettingsError where the broker refuses the login, which no waiting would change.
     """
+    user = f" of {settings.sasl_username}" if settings.sasl_username else ""
+    login = f"the {settings.sasl_mechanism} login{user}"
     for error in reversed(errors):
         if isinstance(error, NoTokenError):
             return BrokerError(client_words(error))
         if isinstance(error, _REFUSALS):
-            user = f" of {settings.sasl_username}" if settings.sasl_username else ""
-            refused = f"{settings.sasl_mechanism} login{user} is refused ({client_words(error)})"
-            fault = f"kafka.sasl_mechanism: the {refused}, wanted one that the broker accepts"
-            return SettingsError([fault])
+            refused = f"{login} is refused ({client_words(error)})"
+            return SettingsError(
+                [f"kafka.sasl_mechanism: {refused}, wanted one that the broker accepts"]
+            )
     causes = [error for error in errors if not isinstance(error, KafkaTimeoutError)]
     met = f" ({client_words(causes[-1])})" if causes else ""
     found = [
@@ -227,6 +232,8 @@ def connection_error(settings: KafkaSettings, errors: Sequence[Exception]) -> Fo
         for server in settings.bootstrap_servers
     ]
     wanted = f"a Kafka broker that speaks {settings.security_protocol}"
+    if settings.sasl_mechanism is not None:
+        wanted += f" and accepts {login}"
     if any(_REFUSED_CERTIFICATE in one for one in found):
         wanted = "one for that host, signed by kafka.ssl_cafile, not revoked"
     return BrokerError(f"kafka.bootstrap_servers: {'; '.join(found)}, wanted {wanted}")

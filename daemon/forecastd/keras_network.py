@@ -164,6 +164,15 @@ class KeyedNetwork:
         """Rows of the bank."""
         return self._rows
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the optimizer's next step."""
+        return float(self._graph.optimizer.learning_rate)
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float) -> None:
+        self._graph.optimizer.learning_rate = rate
+
     def predict(self, windows: Float32s, rows: Slots) -> Float32s:
         """Read windows into the state of their rows; forecasts at every window's end.
 
@@ -200,8 +209,10 @@ class KeyedNetwork:
         return BatchScore(*map(float, scores))
 
     def weights(self) -> list[NDArray[np.float32]]:
-        """Copies, in Keras's order: of each layer kernel, recurrent kernel, bias; of the head
-        kernel, bias."""
+        """Copies in Keras's order.
+
+        Of each layer kernel, recurrent kernel and bias, then kernel and bias of the head.
+        """
         return [np.array(weight) for weight in self._graph.get_weights()]
 
     def set_weights(self, weights: Sequence[NDArray[np.float32]]) -> None:

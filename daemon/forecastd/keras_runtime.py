@@ -25,8 +25,8 @@ for _name, _value in _DEFAULTS.items():
 os.environ["KERAS_BACKEND"] = "tensorflow"  # a user's ~/.keras/keras.json may name another
 
 try:
+    import keras
     import tensorflow as tf
-    import keras  # noqa: I001  # after TensorFlow, which it would load without these settings
 except ImportError as error:
     raise ModelError(
         f"models: {error}, wanted TensorFlow; install it with pip install 'forecastd[cpu]'"

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,7 +42,9 @@ from forecastd.records import (
     Message,
     Observations,
     Polled,
+    Record,
     Round,
+    Slots,
     TopicPartition,
 )
 from forecastd.state.restorer import Restorer
@@ -62,12 +64,12 @@ class Served:
     Attributes:
         position: the offset after the last record that was applied.
         silent_below: records below it are replayed: they move state and nothing else.
-        committed: the last commit that the broker has acknowledged.
+        committed: the last commit of ours that the broker has acknowledged; None before the first.
     """
 
     position: int
     silent_below: int
-    committed: Committed
+    committed: Committed | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -106,11 +108,10 @@ class Loop:
         Raises:
             BrokerError: the broker did not hear of it.
         """
-        try:
-            self.source.close(timeout_s)
-        finally:
-            self.sink.close(timeout_s)
-            self.restorer.reader.close()
+        with ExitStack() as last_first:
+            last_first.callback(self.restorer.reader.close)
+            last_first.callback(self.sink.close, timeout_s)
+            last_first.callback(self.source.close, timeout_s)
 
     def run_once(self) -> bool:
         """Carry one poll from the input topics to committed offsets; False if there was nothing.
@@ -122,6 +123,7 @@ class Loop:
         with self._timed("poll"):
             polled = self.source.poll(0.0 if self.restorer.is_busy else _POLL_S)
         self._follow_assignment()
+        polled = self._still_ours(polled)
         self._restore()
         with self._timed("decode"):
             decoded = [self._decode(*item) for item in polled.records.items()]
@@ -137,19 +139,21 @@ class Loop:
             self._report(polled, decoded, delays)
         return bool(polled.records)
 
-    def _decode(self, partition: TopicPartition, records: Sequence[object]) -> Decoded:
-        """Decode; what was rejected before the last commit is not rejected again."""
-        decoded = self.decoder.decode(partition, records)  # type: ignore[arg-type]  # as polled
+    def _decode(self, partition: TopicPartition, records: Sequence[Record]) -> Decoded:
+        """Decode; what was rejected or skipped before the last commit is not told again."""
+        decoded = self.decoder.decode(partition, records)
         below = self.served[partition].silent_below
+        if not records or records[0].offset >= below:
+            return decoded
         heard = [reject for reject in decoded.rejects if reject.record.offset >= below]
-        return Decoded(decoded.observations, heard, decoded.tombstones)
+        tombstones = sum(record.value is None and record.offset >= below for record in records)
+        return Decoded(decoded.observations, heard, tombstones)
 
-    def _forecast(
-        self, observations: list[Observations]
-    ) -> tuple[list[Forecasts], list[np.ndarray]]:
+    def _forecast(self, observations: list[Observations]) -> tuple[list[Forecasts], list[Slots]]:
         """Apply the observations, and forecast at every origin among them."""
         silent_below = {partition: at.silent_below for partition, at in self.served.items()}
-        forecasts, windowed = [], []
+        forecasts: list[Forecasts] = []
+        windowed: list[Slots] = []
         for origins in self._timed_each("window", self.windower.rounds(observations, silent_below)):
             with self._timed("forecast"):
                 forecasts.extend(self.forecaster.forecast(origins))
@@ -196,21 +200,24 @@ class Loop:
             found = "a dead letter of no value is too large"
             raise TopicError(f"topic {self.dead_letter_topic}: {found}, wanted 64 KiB at least")
 
-    def _save(self, windowed: list[np.ndarray]) -> None:
-        """Save the rows that are due."""
+    def _save(self, windowed: list[Slots]) -> None:
+        """Save the rows that are due.
+
+        Tombstones go first: a series that lost its place and came back within the turn has both.
+        """
         for partition, name, slot in self.windower.admission.evicted:
             self.saver.evict(partition, name, slot)
         self.windower.admission.evicted.clear()
-        for slots in self.windower.touched:
-            self.saver.touched(slots)
-        self.windower.touched.clear()
+        if self.windower.touched:
+            self.saver.touched(np.concatenate(self.windower.touched))
+            self.windower.touched.clear()
         for slots in windowed:
             self.saver.windowed(slots)
         ready = {at: state.position for at, state in self.served.items() if state.is_ready}
         batch = self.saver.batch(ready)
         if not batch.rows and not batch.tombstones:
             return
-        self._send([*batch.rows, *batch.tombstones])
+        self._send([*batch.tombstones, *batch.rows])
         self.saver.saved(batch)
         size = sum(len(row.value or b"") for row in batch.rows)
         self.telemetry.emit(RowsSaved(len(batch.rows), len(batch.tombstones), size))
@@ -240,6 +247,16 @@ class Loop:
             self.saver.open(partition, secrets.token_hex(4))
             self.restorer.add(partition)
 
+    def _still_ours(self, polled: Polled) -> Polled:
+        """What was polled, without partitions that were taken from us during the poll.
+
+        One that was given back at once is among them: it is restored, and read again.
+        """
+        if polled.records.keys() <= self.served.keys():
+            return polled
+        ours = {at: found for at, found in polled.records.items() if at in self.served}
+        return Polled(ours, {at: polled.positions[at] for at in ours})
+
     def _restore(self) -> None:
         """Read on in the rows of a partition that was given to us; serve it when they are read."""
         if not self.restorer.is_busy:
@@ -249,7 +266,7 @@ class Loop:
             return
         committed = self.starting_point.find(restored)
         assert committed.resume_from is not None, "a starting point says where to resume"
-        at = Served(committed.resume_from, committed.position, committed)
+        at = Served(committed.resume_from, committed.position)
         self.served[restored.partition] = at
         self.source.serve_from(restored.partition, at.position)
         if at.is_ready:

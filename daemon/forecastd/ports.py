@@ -59,8 +59,10 @@ class Source(Protocol):
         ...
 
     def position(self, partition: TopicPartition) -> int | None:
-        """The offset that the next poll reads from; above the last record where a marker of a
-        transaction follows it."""
+        """The offset that the next poll reads from.
+
+        It is above the last record where the marker of a transaction follows that.
+        """
         ...
 
     def serve_from(self, partition: TopicPartition, offset: int) -> None:
@@ -140,8 +142,10 @@ class Table(Protocol):
     """All per-series state: named arrays indexed by slot."""
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        """The array of a column, shape (capacity, *column.shape). Not to be kept across turns:
-        growth replaces it."""
+        """The array of a column, shape (capacity, *column.shape).
+
+        Not to be kept across turns: growth replaces it.
+        """
         ...
 
     def name(self, slot: int) -> str:

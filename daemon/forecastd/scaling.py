@@ -1,6 +1,6 @@
-"""How a window is put before the network and its output read back: one definition for training,
-serving and files.
+"""How a window is put before the network, and how its output is read back.
 
+One definition for training, serving and files.
 Everything here is causal and a pure function of the tail of a series at the end of a window, so
 that it is the same however the records fell into polls, offline and after a restart.
 
@@ -29,6 +29,7 @@ INPUT_LIMIT = 10.0
 """Scaled inputs are clipped to this many spreads: one outlier must not saturate the state."""
 
 _IQR_TO_STD = 1.349
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +60,7 @@ def tail_spread(tail: Floats, counts: Ints) -> tuple[Floats, Floats]:
 
     Args:
         tail: (B, L, F), NaN where there is no step.
-        counts: (B,) steps of each, at least 1.
+        counts: (B,) steps that are there, at least 1.
 
     Returns:
         Median and spread, both (B, F).
@@ -74,7 +75,8 @@ def tail_spread(tail: Floats, counts: Ints) -> tuple[Floats, Floats]:
         low = np.floor(at).astype(np.int64)
         rows = np.arange(len(counts))
         below, above = ordered[rows, low], ordered[rows, np.minimum(low + 1, counts - 1)]
-        return below + (at - low)[:, None] * (above - below)
+        between: Floats = below + (at - low)[:, None] * (above - below)
+        return between
 
     median = quantile(0.5)
     spread = (quantile(0.75) - quantile(0.25)) / _IQR_TO_STD
@@ -90,7 +92,7 @@ def tail_spread(tail: Floats, counts: Ints) -> tuple[Floats, Floats]:
     return median, spread
 
 
-def window_scale(
+def window_scale(  # noqa: PLR0913  # a window, what its tail tells, and what the model wants
     windows: Floats,
     before: Floats,
     median: Floats,
@@ -124,15 +126,15 @@ def window_anchor(windows: Floats, anchor: Anchor) -> Floats:
     if anchor != "ewma":
         return windows[:, -1]
     weights = EWMA_KEEP ** np.arange(windows.shape[1] - 1, -1, -1.0)
-    return np.einsum("btf,t->bf", windows, weights / weights.sum())
+    mean: Floats = np.einsum("btf,t->bf", windows, weights / weights.sum())
+    return mean
 
 
 def feed(windows: Floats, scale: Scale, scaling: Scaling) -> Float32s:
-    """What the network reads for B windows, float32 (B, T, F)."""
+    """What the network reads for B windows, float32 (B, T, F), finite."""
     fed = (windows - scale.offset[:, None]) / scale.spread[:, None]
-    if scaling == "series":
-        fed = np.clip(fed, -INPUT_LIMIT, INPUT_LIMIT)
-    return fed.astype(np.float32)
+    limit = INPUT_LIMIT if scaling == "series" else _FLOAT32_MAX
+    return np.clip(fed, -limit, limit).astype(np.float32)
 
 
 def read_back(outputs: Float32s, scale: Scale) -> Floats:

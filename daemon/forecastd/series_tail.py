@@ -26,7 +26,7 @@ def tail_columns(steps: int, features: int) -> list[Column]:
     ]
 
 
-def append_steps(
+def append_steps(  # noqa: PLR0913  # what a step consists of
     table: Table, slots: Slots, numbers: Ints, at_ms: Ints, gap_ms: Ints, values: Floats
 ) -> None:
     """Write steps, in the order of each series; a slot may occur more than once.
@@ -57,6 +57,15 @@ def steps_back(table: Table, slots: Slots, back: Ints | range) -> Floats:
     return values
 
 
+def steps_kept(table: Table, slots: Slots) -> Ints:
+    """How many steps each tail holds: all of a young series, at most the tail's length.
+
+    Fewer than that where a row was saved when the tail was shorter.
+    """
+    counts: Ints = np.count_nonzero(~np.isnan(table["tail"][slots, :, 0]), axis=1)
+    return counts
+
+
 def median_step_ms(table: Table, slots: Slots) -> Ints:
     """Median of the differences between the event times in each tail, ms; 0 for a single step.
 
@@ -64,13 +73,10 @@ def median_step_ms(table: Table, slots: Slots) -> Ints:
     """
     gaps = table["gap_ms"][slots].astype(np.float64)
     length = gaps.shape[1]
-    steps = table["steps"][slots]
-    places = np.arange(length)
-    oldest = np.where(steps >= length, steps % length, 0)
-    unused = (places >= steps[:, None]) | (places == oldest[:, None])
-    gaps[unused] = np.inf  # sorts last
+    ages = (table["steps"][slots, None] - 1 - np.arange(length)) % length  # 0: the last step
+    counts = steps_kept(table, slots) - 1
+    gaps[ages >= counts[:, None]] = np.inf  # sorts last
     gaps.sort(axis=1)
-    counts = np.minimum(steps, length) - 1
     rows = np.arange(len(slots))
     high = gaps[rows, np.maximum(counts, 1) // 2]
     low = gaps[rows, (np.maximum(counts, 1) - 1) // 2]

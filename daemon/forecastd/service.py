@@ -57,7 +57,7 @@ class StopSignal:
         """Sleep, and wake up when the end is asked for."""
         self._asked.wait(seconds)
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
         if self._asked.is_set():
             os._exit(128 + number)
         # No more than this: whatever the signal interrupts may hold the lock of a log or a metric.

@@ -205,7 +205,7 @@ class IngestSettings(Section):
     dead_letter_topic: Topic = "dead-letters"
     """Where records go that cannot be used, raw, with the reason in headers."""
 
-    poll_records: Count = 5_000
+    poll_records: Count = 10_000
     """At most this many records a turn of the loop (`max.poll.records`)."""
 
 
@@ -322,14 +322,15 @@ class TrainingSettings(Section):
     """Retraining inside the daemon. Not built yet: train with `forecastd train` and serve the
     model with `models.serve`."""
 
-    epochs: Count = 30
+    epochs: Count = 20
     """Passes over the training windows at most."""
 
-    patience: Count = 5
+    patience: Count = 10
     """Epochs without a better validation loss after which training stops."""
 
     batch_size: Count = 32
-    """Training slots: rows of one batch, each of which continues its own stretch."""
+    """Training slots: rows of one batch, each of which continues its own stretch. Fewer where
+    windows are few, so that an epoch has some steps."""
 
     bptt_windows: Count = 8
     """Consecutive windows of a slot in one training row (truncated back-propagation)."""
@@ -341,8 +342,9 @@ class TrainingSettings(Section):
     """`pinball` trains every quantile; the others train one output, whose band is the running
     absolute error."""
 
-    learning_rate: Number = Field(2e-3, gt=0, le=1)
-    """Adam's step size."""
+    learning_rate: Number = Field(2e-2, gt=0, le=1)
+    """Adam's step size at the start; it falls along a cosine, towards nothing in the last epoch.
+    Lower it if the loss of the first epochs rises."""
 
     holdout: Number = Field(0.2, ge=0, lt=1)
     """Newest share of the windows, kept for validation."""

@@ -12,7 +12,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,10 +73,7 @@ class Loaded:
 
 
 def load_settings(
-    config: Path | None,
-    secrets: Path | None,
-    environ: Mapping[str, str],
-    overrides: Sequence[str] = (),
+    config: Path | None, secrets: Path | None, environ: Mapping[str, str], overrides: Sequence[str]
 ) -> Loaded:
     """The settings in effect, from all sources.
 
@@ -285,8 +282,8 @@ def _nested(values: Mapping[str, object]) -> dict[str, Any]:
 
 def _name_of(error: ErrorDetails) -> str:
     """The setting that an error is about; further parts of its place lie inside the value."""
-    places: Iterator[str] = (".".join(map(str, error["loc"][:depth])) for depth in (1, 2))
-    return next(name for name in places if name in _SETTINGS)
+    name = str(error["loc"][0])
+    return name if name in _SETTINGS else f"{name}.{error['loc'][1]}"
 
 
 def _shown(value: object) -> str:

@@ -39,9 +39,10 @@ from forecastd.ports import ColumnStore, RowReader, Sink, Source
 from forecastd.publish.kafka_sink import KafkaSink
 from forecastd.service import Service, StopSignal
 from forecastd.settings import Settings
+from forecastd.settings_rules import hints
 from forecastd.state.kafka_rows import KafkaRowReader
 from forecastd.state.restorer import Restorer
-from forecastd.state.row_codec import RowCodec
+from forecastd.state.row_codec import RowCodec, row_meaning
 from forecastd.state.row_saver import RowSaver
 from forecastd.state.starting_point import StartingPoint
 from forecastd.state.table import SeriesTable
@@ -89,14 +90,15 @@ def build_table(settings: Settings, model: Model | None) -> SeriesTable:
     """An empty table with the columns of every stage."""
     shape, features = window_shape(settings), len(settings.ingest.values)
     values = model.served.values if model is not None else features
+    states = model.states if model is not None else []
     columns = [
         *Windower.columns(shape.timesteps, shape.stride, settings.tail_steps, features),
         *Scoring.columns(shape.horizon, shape.stride, values),
-        *Forecaster.columns(shape, features),
+        *Forecaster.columns(shape, features, states),
     ]
     stores: list[ColumnStore] = []
     if model is not None:
-        stores = bank_columns(model.bank, model.states, shape.phases)
+        stores = bank_columns(model.bank, states, shape.phases)
     return SeriesTable(columns, stores)
 
 
@@ -109,7 +111,7 @@ def build_loop(
     names = settings.ingest.values
     targets = names if served is None else names[: served.values]
     quantiles = (served.quantiles if served is not None else ()) or settings.forecast.quantiles
-    codec = RowCodec(table, f"timesteps={shape.timesteps} values={','.join(names)}")
+    codec = RowCodec(table, row_meaning(shape.timesteps, names))
     saver = RowSaver(
         table,
         codec,
@@ -204,10 +206,9 @@ def _prepare(
     settings: Settings, stop: StopSignal, telemetry: Telemetry, clock: Clock
 ) -> Callable[[], Loop]:
     """All that must be right before the group is joined: settings, model, broker, topics."""
-    stride, horizon = settings.windows.stride_steps, settings.forecast.horizon
-    if horizon < stride:
-        nobody = f"{stride - horizon} of every {stride} steps are forecast by nobody"
-        telemetry.emit(SettingWarned("forecast.horizon", f"{nobody}; the stride is {stride}"))
+    for hint in hints(settings.value_of):
+        setting, _, consequence = hint.partition(": ")
+        telemetry.emit(SettingWarned(setting, consequence))
     model = None
     if settings.models.serve is not None:
         model = load_model(settings, Path(settings.models.serve))

@@ -41,6 +41,23 @@ def fill(bootstrap: str, topic: str, records: int, series: int) -> None:
     producer.close()
 
 
+class Counting:
+    """A sink that counts what goes through it, by topic: messages and bytes."""
+
+    def __init__(self, sink: Any) -> None:
+        self.topics: dict[str, tuple[int, int]] = {}
+        self._sink = sink
+
+    def send(self, messages: Any) -> Any:
+        for message in messages:
+            count, size = self.topics.get(message.topic, (0, 0))
+            self.topics[message.topic] = (count + 1, size + len(message.value or b""))
+        return self._sink.send(messages)
+
+    def close(self, timeout_s: float) -> None:
+        self._sink.close(timeout_s)
+
+
 def serve(bootstrap: str, topic: str, records: int, run: int) -> dict[str, Any]:
     """The daemon's own loop over its own clients."""
     import gc
@@ -52,9 +69,9 @@ def serve(bootstrap: str, topic: str, records: int, run: int) -> dict[str, Any]:
     from forecastd.forecast.keras_model import Model
     from forecastd.kafka_topics import TopicAdmin
     from forecastd.keras_network import KeyedNetwork
-    from forecastd.observe.events import Event, RowsSaved, StageTimed
+    from forecastd.observe.events import Event, StageTimed
     from forecastd.settings import Settings
-    from forecastd.wiring import build_loop, kafka_ends
+    from forecastd.wiring import Ends, build_loop, kafka_ends
 
     settings = Settings.model_validate(
         {
@@ -73,30 +90,29 @@ def serve(bootstrap: str, topic: str, records: int, run: int) -> dict[str, Any]:
     model = Model(served, architecture.describe(), network, states)
 
     class Sums:
-        """CPU and wall seconds by stage; rows and their bytes."""
+        """CPU and wall seconds by stage."""
 
         def __init__(self) -> None:
             self.cpu: dict[str, float] = {}
             self.wall: dict[str, float] = {}
-            self.rows = 0
 
         def emit(self, event: Event) -> None:
             if isinstance(event, StageTimed):
                 self.cpu[event.stage] = self.cpu.get(event.stage, 0) + event.cpu_seconds
                 self.wall[event.stage] = self.wall.get(event.stage, 0) + event.seconds
-            elif isinstance(event, RowsSaved):
-                self.rows += event.rows
 
     sums = Sums()
     clock = SystemClock()
-    loop = build_loop(settings, kafka_ends(settings, sums, clock), model, sums, clock)
+    ends = kafka_ends(settings, sums, clock)
+    sent = Counting(ends.sink)
+    loop = build_loop(settings, Ends(ends.source, sent, ends.rows), model, sums, clock)
     gc.collect()
     gc.freeze()  # as the daemon does
     while not loop.served or loop.restorer.is_busy or len(loop.served) < PARTITIONS:
         loop.run_once()
     taken = sum(at.position for at in loop.served.values())
-    sums.cpu.clear(), sums.wall.clear()
-    sums.rows = 0
+    sums.cpu.clear()
+    sums.wall.clear()
     started, cpu = time.perf_counter(), time.process_time()
     first = taken
     while taken < records:
@@ -110,8 +126,10 @@ def serve(bootstrap: str, topic: str, records: int, run: int) -> dict[str, Any]:
         "cpu_us_per_record": cpu / counted * 1e6,
         "stage_cpu_us_per_record": {s: v / counted * 1e6 for s, v in sums.cpu.items()},
         "stage_wall_us_per_record": {s: v / counted * 1e6 for s, v in sums.wall.items()},
-        "rows": sums.rows / counted,
-        "row_bytes": loop.saver.codec.row_bytes,
+        "messages": {
+            topic: {"per_record": count / counted, "bytes": size // count}
+            for topic, (count, size) in sent.topics.items()
+        },
         "max_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "bytes_by_column": loop.table.bytes_by_column(),
     }
@@ -122,6 +140,8 @@ def bare(
 ) -> dict[str, Any]:
     """kafka-python polls, and sends `messages` (per record, of so many bytes), and nothing else."""
     from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+
+    from forecastd.settings import Settings
 
     out = f"{topic}-bare-{len(messages)}-{run}"
     if messages:
@@ -134,10 +154,11 @@ def bare(
         group_id=f"{topic}-bare-{len(messages)}-{run}",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
-        max_poll_records=5_000,
+        max_poll_records=Settings().ingest.poll_records,
         max_partition_fetch_bytes=4 * 1024 * 1024,
     )
     producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, batch_size=256 * 1024)
+    keys = [b"s%06d" % number for number in range(1000)]
     taken, owed = 0, [0.0] * len(messages)
     started = None
     while taken < records:
@@ -150,7 +171,7 @@ def bare(
             owed[at] += share * count
             while owed[at] >= 1:
                 owed[at] -= 1
-                futures.append(producer.send(out, key=b"s000001", value=b"x" * size))
+                futures.append(producer.send(out, key=keys[len(futures) % 1000], value=b"x" * size))
         if futures:
             producer.flush(timeout=30)
             for future in futures:
@@ -176,7 +197,7 @@ def compare(bootstrap: str, records: int, series: int) -> dict[str, Any]:
     runs = []
     for run in range(RUNS):
         daemon = measured(serve, bootstrap, topic, records, run)
-        messages = [(1 / 16, 640), (daemon["rows"], daemon["row_bytes"])]
+        messages = [(of["per_record"], of["bytes"]) for of in daemon["messages"].values()]
         other = measured(bare, bootstrap, topic, records, run, messages)
         poll = measured(bare, bootstrap, topic, records, run, [])
         daemon["bare_records_per_s"] = other["records_per_s"]

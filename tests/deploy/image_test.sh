@@ -127,7 +127,8 @@ echo "uid $uid"
 
 step "a root that is read-only"
 for folder in / /opt/forecastd /srv/forecastd /etc; do
-    ! inside touch "$folder/probe" 2>/dev/null || fail "$folder can be written to"
+    ! buildah run --user 0:0 "$container" -- touch "$folder/probe" 2>/dev/null ||
+        fail "$folder can be written to"
 done
 inside touch /tmp/probe /var/lib/forecastd/probe /var/lib/forecastd/models/probe
 
@@ -155,6 +156,14 @@ grep -q '127.0.0.1:9' "$work/alone.log" || fail "the daemon ended without naming
 ! inside env FORECASTD_OBSERVE__PORT="$PORT" "${health[@]}" 2>/dev/null ||
     fail "a daemon that has ended is healthy"
 
+step "training"
+awk 'BEGIN {
+    print "timestamp,a,b"
+    for (i = 0; i < 2000; i++) print 1700000000 + i "," sin(i / 5) "," 3 + cos(i / 9)
+}' >"$work/volume/history.csv"
+inside forecastd train /var/lib/forecastd/history.csv --out /var/lib/forecastd/models/first \
+    --epochs 2
+
 step "records in, forecasts out"
 .venv/bin/forecastd broker --data "$work/kafka" >"$work/broker.log" 2>&1 &
 started+=($!)
@@ -167,12 +176,13 @@ wait_for 30 "a feed" test -s "$root/tmp/feed.pid"
 started+=("$(cat "$root/tmp/feed.pid")")
 inside sh -c 'echo $$ >/tmp/daemon.pid; exec "$@"' sh env \
     FORECASTD_KAFKA__BOOTSTRAP_SERVERS="$broker" FORECASTD_OBSERVE__PORT="$PORT" \
-    forecastd run >"$work/daemon.log" 2>&1 &
+    FORECASTD_MODELS__SERVE=/var/lib/forecastd/models/first forecastd run >"$work/daemon.log" 2>&1 &
 daemon=$!
 wait_for 30 "a daemon" test -s "$root/tmp/daemon.pid"
 started+=("$(cat "$root/tmp/daemon.pid")")
 wait_for 60 "ready" fetch readyz ""
-wait_for 60 "forecasts" fetch metrics '^forecastd_forecasts_published_total{.*cold="false".*} [1-9]'
+wait_for 90 "forecasts of the model" \
+    fetch metrics '^forecastd_forecasts_published_total{.*source="model".*} [1-9]'
 kill -TERM "$(cat "$root/tmp/daemon.pid")"
 status=0
 wait "$daemon" || status=$?

@@ -52,7 +52,6 @@ def test_kills_and_stops_in_mid_window_change_no_forecast(
 ) -> None:
     """The promise of at least once: every id, and with every repeated id the same numbers."""
     records = stream(12_000)
-    print("seed", SEED)
     model = {"MODELS__SERVE": str(trained_model)}
     calm = World(kafka).create()
     calm.produce(records)

@@ -17,8 +17,10 @@ START_MS = 1_700_000_000_000
 
 
 def test_forecasts_are_those_of_a_stateful_keras_model(kafka: str, tmp_path: Path) -> None:
-    """100 series interleaved at random over four partitions, the daemon restarted in the middle,
-    against `LSTM(stateful=True)` that reads each series' windows in order.
+    """Against `LSTM(stateful=True)`, which reads each series' windows in order.
+
+    100 series are interleaved at random over four partitions, and the daemon is restarted in the
+    middle.
     """
     keras.utils.set_random_seed(3)
     values = np.random.default_rng(3).normal(size=(SERIES, WINDOWS * TIMESTEPS)).astype(np.float32)

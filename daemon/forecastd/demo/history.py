@@ -29,12 +29,13 @@ def history_csv(
             than its time says, so that no two show the same part of a season or the same noise.
     """
     at_ms = end_ms + step_ms * np.arange(1 - steps, 1)
-    columns: list[tuple[str, Floats]] = [
-        (f"{one.name}/{copy}", one.values(at_ms - copy * steps * step_ms))
-        for copy in range(copies)
-        for one in series
-    ]
-    columns += machine_like_series(steps, copies, seed=0)
+    columns: list[tuple[str, Floats]] = []
+    for copy in range(copies):
+        # In turn, because an epoch reads columns as they come: all noise at its end would be all
+        # that the model remembers.
+        past_ms = at_ms - copy * (steps * step_ms + 389)
+        columns += [(f"{one.name}/{copy}", one.values(past_ms)) for one in series]
+        columns += machine_like_series(steps, copy)
     names = ",".join(["timestamp", *(name for name, _ in columns)])
     rows = np.column_stack([values for _, values in columns]).tolist()
     return "\n".join([names, *_lines(at_ms.tolist(), rows)]) + "\n"

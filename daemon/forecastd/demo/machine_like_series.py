@@ -6,7 +6,7 @@ processor. These series teach it when the middle of the window, or the last valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,16 +15,14 @@ from forecastd.records import Floats
 Random = np.random.Generator
 
 
-def machine_like_series(steps: int, copies: int, seed: int) -> Iterator[tuple[str, Floats]]:
-    """Name and values of `copies` series of each kind, all different, the same for the same seed.
+def machine_like_series(steps: int, seed: int) -> list[tuple[str, Floats]]:
+    """Name and values of one series of each kind: all different, the same for the same seed.
 
-    >>> [name for name, _ in machine_like_series(steps=10, copies=1, seed=0)]
-    ['idle/0', 'busy/0', 'held/0', 'walk/0', 'bursts/0']
+    >>> [name for name, _ in machine_like_series(steps=10, seed=0)]
+    ['idle/0', 'busy/0', 'held/0', 'walk/0', 'murmur/0', 'bursts/0']
     """
     random = np.random.default_rng(seed)
-    for copy in range(copies):
-        for kind in _KINDS:
-            yield f"{kind.__name__.lstrip('_')}/{copy}", kind(random, steps)
+    return [(f"{kind.__name__.lstrip('_')}/{seed}", kind(random, steps)) for kind in _KINDS]
 
 
 def _idle(random: Random, steps: int) -> Floats:
@@ -60,14 +58,25 @@ def _walk(random: Random, steps: int) -> Floats:
     return np.round(random.uniform(20, 70) + np.cumsum(moves + jumps), 2)
 
 
+def _murmur(random: Random, steps: int) -> Floats:
+    """MB a second of a network that carries little, and now and then a transfer."""
+    carried = random.exponential(random.uniform(0.02, 0.2), steps)
+    transfers = random.exponential(3, steps) * _switches(random, steps, mean_steps=40)
+    return _rate(carried + transfers * (random.random() < 0.5))
+
+
 def _bursts(random: Random, steps: int) -> Floats:
-    """Bytes a second of a disk or a network: a murmur, and now and then a transfer."""
-    murmur = random.exponential(2e4, steps) * (random.random(steps) < random.uniform(0.1, 1))
-    transfer = random.exponential(2e6, steps) * _switches(random, steps, mean_steps=25)
-    return np.round(murmur + transfer * (random.random() < 0.5))
+    """MB a second of a disk that does nothing until a cache is written out."""
+    starts = random.random(steps) < random.uniform(0.01, 0.05)
+    return _rate(np.where(starts, random.exponential(random.uniform(1, 30), steps), 0.0))
 
 
-_KINDS: tuple[Callable[[Random, int], Floats], ...] = (_idle, _busy, _held, _walk, _bursts)
+def _rate(moved: Floats) -> Floats:
+    """As the feed measures it: over the last four steps, in steps of 0.1."""
+    return np.round(np.convolve(moved, np.ones(4) / 4)[: len(moved)], 1)
+
+
+_KINDS: tuple[Callable[[Random, int], Floats], ...] = (_idle, _busy, _held, _walk, _murmur, _bursts)
 
 
 def _switches(random: Random, steps: int, mean_steps: float) -> Floats:

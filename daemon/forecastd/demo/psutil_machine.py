@@ -9,7 +9,7 @@ from typing import NamedTuple
 from forecastd.demo.demo_error import DemoError
 
 _RATE_S = 1.0
-"""Rates are taken over this time: between two samples 0.25 s apart a disk mostly does nothing."""
+"""Rates are taken over this time: between two samples a disk mostly does nothing."""
 
 _MB = 1e6
 
@@ -52,7 +52,8 @@ class Machine:
             f"host.cpu{core}": percent
             for core, percent in enumerate(self._psutil.cpu_percent(percpu=True))
         }
-        values["host.memory"] = self._psutil.virtual_memory().percent
+        memory = self._psutil.virtual_memory()
+        values["host.memory"] = round(100 * (1 - memory.available / memory.total), 2)
         values["host.load"] = round(self._psutil.getloadavg()[0], 2)
         return values | self._rates()
 
@@ -70,7 +71,7 @@ class Machine:
             "host.network.sent": (then.sent, now.sent),
         }
         return {
-            name: round(max(later - earlier, 0) / seconds / _MB, 3)  # a counter may start over
+            name: round(max(later - earlier, 0) / seconds / _MB, 1)  # a counter may start over
             for name, (earlier, later) in names.items()
             if earlier is not None and later is not None
         }

@@ -75,7 +75,7 @@ def two_peaks(phase: Floats) -> Floats:
 
 def spike(phase: Floats) -> Floats:
     """Quiet, and once a season something heavy: a job that starts by the clock."""
-    return -1 + 2 * _bump(phase, 0.5, 0.06)
+    return -1 + 2 * _bump(phase, 0.5, 0.1)
 
 
 def ramp(phase: Floats) -> Floats:
@@ -85,7 +85,7 @@ def ramp(phase: Floats) -> Floats:
 
 def shifts(phase: Floats) -> Floats:
     """On and off, with a short way between: machines that people switch."""
-    return np.tanh(6 * np.sin(2 * np.pi * phase))
+    return np.tanh(3 * np.sin(2 * np.pi * phase))
 
 
 def ripples(phase: Floats) -> Floats:
@@ -93,28 +93,22 @@ def ripples(phase: Floats) -> Floats:
     return 0.6 * np.sin(2 * np.pi * phase) + 0.4 * np.sin(6 * np.pi * phase)
 
 
-def stairs(phase: Floats) -> Floats:
-    """Four levels, up and down: staff by the hour."""
-    return np.round(1.5 * np.sin(2 * np.pi * phase) - 0.5) / 1.5 + 1 / 3
-
-
 def heartbeat(phase: Floats) -> Floats:
     """A sharp peak and the dip that follows it."""
-    return 1.2 * _bump(phase, 0.4, 0.05) - 0.8 * _bump(phase, 0.55, 0.06)
+    return 1.2 * _bump(phase, 0.35, 0.09) - 0.8 * _bump(phase, 0.65, 0.11)
 
 
 SEASONAL_SERIES = (
-    SeasonalSeries("shop.orders", two_peaks, 16_000, 140, 110, 7, lowest=0, decimals=0),
-    SeasonalSeries("office.temperature", wave, 18_000, 21.5, 2.8, 0.12),
-    SeasonalSeries("mail.queue_length", ramp, 11_000, 46, 42, 3, lowest=0, decimals=0),
-    SeasonalSeries("plant.power_kw", shifts, 14_000, 310, 120, 9, decimals=1),
-    SeasonalSeries("api.latency_ms", spike, 9_000, 95, 65, 5, lowest=1, decimals=1),
-    SeasonalSeries("harbour.tide_m", ripples, 19_000, 2.4, 1.3, 0.05),
+    SeasonalSeries("shop.orders", two_peaks, 9_600, 140, 110, 5, lowest=0, decimals=0),
+    SeasonalSeries("office.temperature", wave, 8_000, 21.5, 2.8, 0.1),
+    SeasonalSeries("mail.queue_length", ramp, 5_600, 46, 42, 2, lowest=0, decimals=0),
+    SeasonalSeries("plant.power_kw", shifts, 7_200, 310, 120, 6, decimals=1),
+    SeasonalSeries("api.latency_ms", spike, 6_400, 95, 65, 3, lowest=1, decimals=1),
+    SeasonalSeries("harbour.tide_m", ripples, 11_200, 2.4, 1.3, 0.04),
     SeasonalSeries(
-        "web.requests_per_s", wave, 12_500, 800, 210, 22, drift_per_minute=90, lowest=0, decimals=0
+        "web.requests_per_s", wave, 4_800, 800, 210, 12, drift_per_minute=90, lowest=0, decimals=0
     ),
-    SeasonalSeries("pump.pressure_bar", heartbeat, 6_400, 4.1, 0.9, 0.04),
-    SeasonalSeries("call_centre.agents", stairs, 17_000, 24, 15, 0.6, lowest=0, decimals=0),
+    SeasonalSeries("pump.pressure_bar", heartbeat, 5_200, 4.1, 0.9, 0.03),
 )
 """Shapes, levels, units and amounts of noise as different as those of a real input topic."""
 

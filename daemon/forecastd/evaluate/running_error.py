@@ -1,6 +1,7 @@
 """How wrong a forecast has been, lead by lead, and the band that this makes.
 
-All of it is a closed-form function of a series' own steps: no clock, no gradient.
+All of it is a closed-form function of a series' own steps: no clock, no gradient. Errors are kept
+as float32; two values at its opposite ends differ by more than it holds, so they stop at its end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from forecastd.records import Float32s, Floats, Ints
 
 MEMORY_WINDOWS = 50
 """Scored forecasts after which the running mean begins to forget."""
+
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def learn(mean: Float32s, errors: Floats, counts: Ints) -> Float32s:
@@ -27,6 +30,7 @@ def learn(mean: Float32s, errors: Floats, counts: Ints) -> Float32s:
     """
     weights = 1.0 / np.minimum(counts + 1, MEMORY_WINDOWS)
     weights = weights.reshape((-1,) + (1,) * (errors.ndim - 1))
+    errors = np.minimum(errors, _FLOAT32_MAX)
     moved = mean + weights * (errors - mean)
     return np.where(np.isnan(mean), errors, moved).astype(np.float32)
 
@@ -52,7 +56,7 @@ def last_value_errors(newest_first: Floats, horizon: int) -> Floats:
             sums = np.where(exists, moves, 0.0).sum(axis=1)
             known = np.where(counts > 0, sums / np.maximum(counts, 1), known)
         errors[:, lead - 1] = known
-    return errors
+    return np.minimum(errors, _FLOAT32_MAX)
 
 
 def laplace_offsets(errors: Float32s | Floats, quantiles: Sequence[float]) -> Floats:

@@ -57,7 +57,8 @@ class BankColumn:
 
     def _rows(self, slots: Slots) -> Slots:
         phases = self.column.shape[0]
-        return (slots[:, None] * phases + np.arange(phases, dtype=np.int32)).ravel()
+        rows: Slots = (slots[:, None] * phases + np.arange(phases)).ravel().astype(np.int32)
+        return rows
 
 
 def bank_columns(bank: Bank, states: list[tuple[int, str, int]], phases: int) -> list[ColumnStore]:

@@ -1,4 +1,4 @@
-"""The forecast that needs no model: what every model must beat, and what is published without one."""
+"""The forecast that needs no model: what is published without one, and what every one must beat."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from forecastd.ports import Table
 from forecastd.records import Floats, Slots
-from forecastd.series_tail import steps_back
+from forecastd.series_tail import steps_back, steps_kept
 
 
 def naive_forecast(table: Table, slots: Slots, horizon: int, season: int | None) -> Floats:
-    """The value one season before each lead; the last value without a season, or before one is full.
+    """The value a season before each lead; without a season, or before one is full, the last value.
 
     Returns:
         (B, horizon, F), in the series' own unit.
@@ -20,6 +20,6 @@ def naive_forecast(table: Table, slots: Slots, horizon: int, season: int | None)
     if season is not None:
         leads = np.arange(1, horizon + 1)
         back = season * -(-leads // season) - leads
-        full = table["steps"][slots] >= season
+        full = steps_kept(table, slots) >= season
         naive[full] = steps_back(table, slots[full], back)
     return naive

@@ -6,10 +6,11 @@ Everything that is published is computed from the table as it stands at the wind
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
+from zlib import crc32
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from forecastd.observe.events import ModelCalled, StateReset, Telemetry
 from forecastd.ports import Table
 from forecastd.records import Bools, Column, Float32s, Floats, Forecasts, Ints, Round, Slots
 from forecastd.scaling import Anchor, Scaling, feed, read_back, tail_spread, window_scale
-from forecastd.series_tail import median_step_ms, steps_back
+from forecastd.series_tail import median_step_ms, steps_back, steps_kept
 
 WINDOWS_MAX = 4096
 """Windows of one call of the model: more gain nothing and take memory."""
@@ -30,8 +31,10 @@ class Network(Protocol):
     """The keyed stateful network."""
 
     def predict(self, windows: Float32s, rows: Slots) -> Float32s:
-        """(B, W * T, F) windows of distinct bank rows to (B, W, H, Q, V) outputs, quantiles in
-        order; moves the state of the rows."""
+        """Read windows into the state of bank rows: (B, W * T, F) to (B, W, H, Q, V) outputs.
+
+        Rows are distinct; quantiles come in order.
+        """
         ...
 
     def zero_rows(self, rows: Slots) -> None:
@@ -90,14 +93,20 @@ class Forecaster:
     telemetry: Telemetry
 
     @staticmethod
-    def columns(shape: WindowShape, features: int) -> list[Column]:
-        """What the table must hold for forecasting, the model's state aside."""
+    def columns(
+        shape: WindowShape, features: int, states: Sequence[tuple[int, str, int]]
+    ) -> list[Column]:
+        """What the table must hold for forecasting, the model's state aside.
+
+        `version` is that of the weights that made the state of each phase, 0 for none. It is only
+        read from a row that holds `states`, the (layer, part, units) of the same kind of model:
+        without them it would vouch for a state that is not there.
+        """
         fed = (shape.prime_windows + 1) * shape.phases
+        kind = crc32(repr(list(states)).encode())
         return [
             Column("fed", "<f8", (fed, 2, features), fill=np.nan),  # median, spread by window
-            Column(
-                "version", "<u8", (shape.phases,)
-            ),  # of the weights that made the state; 0: none
+            Column("version", "<u8", (shape.phases,), version=kind),
         ]
 
     def forecast(self, origins: Round) -> Iterator[Forecasts]:
@@ -117,18 +126,17 @@ class Forecaster:
         banded = naive[:, :, None] + laplace_offsets(errors, self.quantiles)
         _, spread = self._tail_spread(slots)
         none = np.zeros(len(slots), np.bool_)
-        return self._forecasts(origins, banded[..., :values], spread, none, is_cold=True)
+        return self._forecasts(origins, banded[..., :values], spread, none, none)
 
     def _windows(self, origins: Round) -> Iterator[Forecasts]:
-        table, slots, values = self.table, origins.slots, self._values
+        table, slots = self.table, origins.slots
         windows = (table["steps"][slots] - self.shape.timesteps) // self.shape.stride
         median, spread = self._tail_spread(slots)
         table["fed"][slots, windows % table["fed"].shape[1]] = np.stack([median, spread], axis=1)
         self.scoring.score(slots, windows, spread, origins.is_silent)
-        first = windows == 0
-        if first.any():
-            table["naive_error"][slots[first]] = self._first_errors(slots[first])[..., :values]
-        naive = naive_forecast(table, slots, self.shape.horizon, self.shape.season)[..., :values]
+        self._seed_errors(slots)
+        naive = naive_forecast(table, slots, self.shape.horizon, self.shape.season)
+        naive = naive[..., : self._values]
         band = laplace_offsets(table["naive_error"][slots], self.quantiles)
         forecasts = naive[:, :, None] + band
         is_model, primed = self._overwrite_by_model(forecasts, origins, windows, median, spread)
@@ -142,8 +150,9 @@ class Forecaster:
                 forecasts[heard],
                 spread[heard],
                 is_model[heard],
-                primed=primed[heard],
+                primed[heard],
             )
+        table["reset"][slots] = False  # also of a replayed window: it was told before
 
     def _overwrite_by_model(
         self, forecasts: Floats, origins: Round, windows: Ints, median: Floats, spread: Floats
@@ -186,7 +195,7 @@ class Forecaster:
         scale = window_scale(windows, before, median[at], spread[at], model.scaling, model.anchor)
         rows = self._rows(slots, origins.phases[at])
         outputs = self._call(feed(windows, scale, model.scaling), rows)[:, 0]
-        is_finite = np.isfinite(outputs).all(axis=(1, 2, 3))
+        is_finite: Bools = np.isfinite(outputs).reshape(len(at), -1).all(axis=1)
         if not is_finite.all():
             model.network.zero_rows(rows[~is_finite])
             self.telemetry.emit(StateReset(int(np.count_nonzero(~is_finite))))
@@ -201,8 +210,7 @@ class Forecaster:
         assert self.model is not None
         steps, phases = self.shape.timesteps, self.shape.phases
         self.model.network.zero_rows(self._rows(origins.slots, origins.phases))
-        tail = self.table["tail"].shape[1]
-        kept = np.minimum(self.table["steps"][origins.slots], tail) // steps - 1
+        kept = steps_kept(self.table, origins.slots) // steps - 1
         counts = np.minimum(np.minimum(kept, windows // phases), self.shape.prime_windows)
         for count in np.unique(counts[counts > 0]).tolist():
             some = counts == count
@@ -241,21 +249,15 @@ class Forecaster:
         return outputs
 
     def _forecasts(
-        self,
-        origins: Round,
-        values: Floats,
-        spread: Floats,
-        is_model: Bools,
-        *,
-        is_cold: bool = False,
-        primed: Bools | None = None,
+        self, origins: Round, values: Floats, spread: Floats, is_model: Bools, primed: Bools
     ) -> Forecasts:
-        flags = [()] * len(origins.slots) if is_cold else self._flags(origins.slots, primed)
+        """Put together what is published of origins that all are, or all are not, windows."""
+        slots, is_cold = origins.slots, bool(origins.phases[0] < 0)
         return Forecasts(
-            partitions=self.table.partitions(origins.slots),
-            series=self.table.names(origins.slots),
+            partitions=self.table.partitions(slots),
+            series=self.table.names(slots),
             origin_ms=origins.origin_ms,
-            step_ms=median_step_ms(self.table, origins.slots),
+            step_ms=median_step_ms(self.table, slots),
             first_offsets=origins.first_offsets,
             last_offsets=origins.last_offsets,
             recorded_ms=origins.recorded_ms,
@@ -265,25 +267,33 @@ class Forecaster:
             is_cold=is_cold,
             is_model=is_model,
             model_version=self.model.version if self.model is not None else None,
-            flags=flags,
+            flags=[()] * len(slots) if is_cold else self._flags(slots, primed),
         )
 
-    def _flags(self, slots: Slots, primed: Bools | None) -> list[tuple[str, ...]]:
+    def _flags(self, slots: Slots, primed: Bools) -> list[tuple[str, ...]]:
         """What is said of each window's forecast, and said once."""
-        told = {name: self.table[name][slots] for name in ("reset", "restored")}
-        if primed is not None:
-            told["primed"] = primed
+        reset, restored = self.table["reset"][slots], self.table["restored"][slots]
+        self.table["restored"][slots] = False
+        told = {"reset": reset, "restored": restored, "primed": primed}
         flags: list[tuple[str, ...]] = [()] * len(slots)
         for name, where in told.items():
             for at in np.flatnonzero(where).tolist():
                 flags[at] = (*flags[at], name)
-        for name in ("reset", "restored"):
-            self.table[name][slots] = False
         return flags
 
     def _tail_spread(self, slots: Slots) -> tuple[Floats, Floats]:
         tail = self.table["tail"][slots]
-        return tail_spread(tail, np.minimum(self.table["steps"][slots], tail.shape[1]))
+        return tail_spread(tail, steps_kept(self.table, slots))
+
+    def _seed_errors(self, slots: Slots) -> None:
+        """Give series whose naive error is unknown one to begin with.
+
+        That is the first window, and the first after a change of the horizon.
+        """
+        unknown = np.isnan(self.table["naive_error"][slots, 0, 0])
+        if unknown.any():
+            errors = self._first_errors(slots[unknown])[..., : self._values]
+            self.table["naive_error"][slots[unknown]] = errors
 
     def _first_errors(self, slots: Slots) -> Floats:
         """The last value's errors within the steps of a series that has no scored forecast yet."""

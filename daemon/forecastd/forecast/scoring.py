@@ -23,6 +23,31 @@ MEDIAN, LOW, HIGH, NAIVE = range(4)
 SEED_WINDOWS = 1
 """How many scored forecasts the differences within the first window count for."""
 
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Arrived:
+    """The last steps of series whose window just ended, as `Scoring.score` describes them.
+
+    `steps` has shape (B, stride, F), the oldest first.
+    """
+
+    slots: Slots
+    windows: Ints
+    steps: Floats
+    spread: Floats
+    is_silent: Bools
+
+    def take(self, where: Bools) -> _Arrived:
+        return _Arrived(
+            self.slots[where],
+            self.windows[where],
+            self.steps[where],
+            self.spread[where],
+            self.is_silent[where],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
@@ -43,7 +68,7 @@ class Scoring:
         """What the table must hold for scoring."""
         pending = -(-horizon // stride)
         return [
-            Column("pending", "<f4", (pending, 4, horizon, values)),  # relative to the anchor
+            Column("pending", "<f4", (pending, 4, horizon, values), fill=np.nan),  # from the anchor
             Column("pending_anchor", "<f8", (pending, values)),
             Column("pending_window", "<i8", (pending,), fill=-1),
             Column("pending_ms", "<i8", (pending,)),  # origin
@@ -62,26 +87,25 @@ class Scoring:
             spread: (B, F) of the tail; errors are reported in units of it.
             is_silent: (B,) replayed: errors are learnt and not reported.
         """
-        actual = steps_back(self.table, slots, range(self.stride - 1, -1, -1))
+        steps = steps_back(self.table, slots, range(self.stride - 1, -1, -1))
+        arrived = _Arrived(slots, windows, steps, spread, is_silent)
         pending = self.table["pending_window"].shape[1]
         scored_model = np.zeros(len(slots), np.bool_)
         for age in range(1, pending + 1):
-            place = (windows - age) % pending
-            waits = self.table["pending_window"][slots, place] == windows - age
-            first = (age - 1) * self.stride
-            leads = slice(first, min(first + self.stride, self.horizon))
-            if waits.any() and leads.start < leads.stop:
-                at = np.flatnonzero(waits)
-                scored_model[at] |= self._score_leads(
-                    slots[at],
-                    windows[at] - age,
-                    place[at],
-                    leads,
-                    actual[at],
-                    spread[at],
-                    is_silent[at],
-                )
+            waits = self._waits(slots, windows - age)
+            if waits.any():
+                scored_model[waits] |= self._score_leads(arrived.take(waits), age)
         self.table["model_scored"][slots[scored_model]] += 1
+
+    def _waits(self, slots: Slots, windows: Ints) -> Bools:
+        """Whether the forecasts of `windows` are still there to be scored.
+
+        A row that was saved with another horizon says when its forecasts were made, and holds none.
+        """
+        place = windows % self.table["pending_window"].shape[1]
+        is_known = ~np.isnan(self.table["pending"][slots, place, NAIVE, 0, 0])
+        waits: Bools = is_known & (self.table["pending_window"][slots, place] == windows)
+        return waits
 
     def remember(
         self, slots: Slots, windows: Ints, forecasts: Floats, naive: Floats, is_model: Bools
@@ -98,30 +122,28 @@ class Scoring:
         place = windows % self.table["pending_window"].shape[1]
         anchor = steps_back(self.table, slots, range(1))[:, 0, : self.first_values]
         kept = np.concatenate([forecasts, naive[:, None]], axis=1) - anchor[:, None, None]
-        self.table["pending"][slots, place] = kept
+        self.table["pending"][slots, place] = np.clip(kept, -_FLOAT32_MAX, _FLOAT32_MAX)
         self.table["pending_anchor"][slots, place] = anchor
         self.table["pending_window"][slots, place] = windows
         self.table["pending_ms"][slots, place] = self.table["at_ms"][slots]
         self.table["pending_model"][slots, place] = is_model
 
-    def _score_leads(
-        self,
-        slots: Slots,
-        origins: Ints,
-        place: Ints,
-        leads: slice,
-        actual: Floats,
-        spread: Floats,
-        is_silent: Bools,
-    ) -> Bools:
-        """Score `leads` of one pending forecast of each series; True where the model made it."""
-        values, table = self.first_values, self.table
-        actual = actual[:, : leads.stop - leads.start, :values]
+    def _score_leads(self, arrived: _Arrived, age: int) -> Bools:
+        """Score the forecasts made `age` windows ago on the leads that have arrived.
+
+        Returns:
+            (B,) True where the model made them.
+        """
+        slots, values, table = arrived.slots, self.first_values, self.table
+        origins = arrived.windows - age
+        place = origins % table["pending_window"].shape[1]
+        first = (age - 1) * self.stride
+        leads = slice(first, min(first + self.stride, self.horizon))
         anchor = table["pending_anchor"][slots, place][:, None]
         kept = table["pending"][slots, place][:, :, leads].astype(np.float64)
-        moved = (actual - anchor)[:, None]
+        moved = (arrived.steps[:, : leads.stop - first, :values] - anchor)[:, None]
         errors = np.abs(moved - kept)
-        is_model = table["pending_model"][slots, place]
+        is_model: Bools = table["pending_model"][slots, place]
         table["naive_error"][slots, leads] = learn(
             table["naive_error"][slots, leads], errors[:, NAIVE], origins + SEED_WINDOWS
         )
@@ -132,9 +154,10 @@ class Scoring:
             table["model_scored"][of_model],
         )
         inside = (moved[:, 0] >= kept[:, LOW]) & (moved[:, 0] <= kept[:, HIGH])
-        scaled = errors[:, (MEDIAN, NAIVE)] / spread[:, None, None, :values]
+        scaled = errors[:, (MEDIAN, NAIVE)] / arrived.spread[:, None, None, :values]
         for source, where in (("model", is_model), ("baseline", ~is_model)):
-            self._report(source, scaled[where & ~is_silent], inside[where & ~is_silent])
+            heard = where & ~arrived.is_silent
+            self._report(source, scaled[heard], inside[heard])
         return is_model
 
     def _report(self, source: str, scaled: Floats, inside: Bools) -> None:

@@ -16,7 +16,7 @@ _PER_MS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # From 1990 to 2286 (ten digits of seconds) the ranges of the four units do not overlap.
-_AUTO = ((1e11, "s"), (1e14, "ms"), (1e17, "us"), (1e20, "ns"))
+_AUTO = ((10**11, "s"), (10**14, "ms"), (10**17, "us"), (10**20, "ns"))
 
 
 def to_ms(time: float | str, form: TimeFormat) -> int:

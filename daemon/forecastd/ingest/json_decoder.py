@@ -98,7 +98,8 @@ class JsonDecoder:
     def _parse_whole(self, records: Sequence[Record]) -> Iterable[tuple[Record, Any]] | None:
         """All records in one go; None when any of them needs a closer look."""
         try:
-            parsed = list(map(self._decoder.decode, [record.value for record in records]))
+            values = [record.value for record in records]
+            parsed = list(map(self._decoder.decode, values))  # type: ignore[arg-type]  # present
         except _NOT_DECODED:
             return None
         return None if [] in parsed else zip(records, parsed, strict=True)
@@ -303,6 +304,8 @@ def _invalid(at: str, said: str) -> DecodeError:
             return DecodeError(at, "shape", f"JSON of type {types[2]}", wanted)
         return DecodeError(at, "type", f"field '{place}' is of type {types[2]}", wanted)
     if "out of range" in said:
-        found = f"field '{place}' is out of range" if place else "a number out of range"
-        return DecodeError(at, "number", found, "a finite number in float32's range")
+        found = f"field '{place}' is out of range"
+        is_whole = said.startswith("Integer")
+        wanted = "a number of fewer digits" if is_whole else "a finite number in float32's range"
+        return DecodeError(at, "number", found, wanted)
     return DecodeError(at, "type", said[:1].lower() + said[1:], "an observation")

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import msgspec
 from kafka import ConsumerRebalanceListener, KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
@@ -21,23 +20,16 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from forecastd.clock import Clock
+from forecastd.commit_metadata import metadata_of, read_commit
 from forecastd.errors import BrokerError
-from forecastd.kafka_connection import connection_options
+from forecastd.kafka_connection import build_client, connection_options
 from forecastd.observe.events import Rebalanced, Telemetry
 from forecastd.records import Committed, Polled, TopicPartition
 from forecastd.settings import Settings, parse_duration_ms
 
-METADATA_VERSION = 1
-"""Version of what we write beside a committed offset."""
-
 Kind = Literal["assigned", "revoked", "lost"]
 
 _FETCH_BYTES = 4 * 1024 * 1024
-
-
-class _Metadata(msgspec.Struct, frozen=True):
-    forecastd: int
-    resume_from: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,8 @@ class KafkaSource:
         self._notes = _Notes()
         self._asked_s, self._answers = float("-inf"), False
         with broker_errors("kafka.bootstrap_servers"):
-            self._consumer = KafkaConsumer(
+            self._consumer = build_client(
+                KafkaConsumer,
                 **options,
                 group_id=settings.kafka.group_id,
                 group_instance_id=settings.kafka.instance_id,
@@ -132,12 +125,7 @@ class KafkaSource:
             )
         if found is None or found.offset < 0:
             return None
-        try:
-            metadata = msgspec.json.decode(found.metadata or "", type=_Metadata)
-        except msgspec.MsgspecError:
-            return Committed(found.offset, None)
-        known = metadata.forecastd == METADATA_VERSION
-        return Committed(found.offset, metadata.resume_from if known else None)
+        return read_commit(found.offset, found.metadata)
 
     def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """Lowest offset kept, and the offset after the last record."""
@@ -161,8 +149,9 @@ class KafkaSource:
         return end if at is None else max(at.offset, first)
 
     def position(self, partition: TopicPartition) -> int | None:
-        """The offset that the next poll reads from; above the last record where a marker of a
-        transaction follows it.
+        """The offset that the next poll reads from.
+
+        It lies above the last record where a marker of a transaction follows that.
         """
         with broker_errors(f"position in {partition}"):
             at: int | None = self._consumer.position(
@@ -180,7 +169,7 @@ class KafkaSource:
     def commit(self, committed: Mapping[TopicPartition, Committed]) -> None:
         """Commit; returns when the broker has acknowledged."""
         offsets = {
-            KafkaPartition(*partition): OffsetAndMetadata(at.position, _metadata(at), -1)
+            KafkaPartition(*partition): OffsetAndMetadata(at.position, metadata_of(at), -1)
             for partition, at in committed.items()
         }
         with broker_errors("commit"):
@@ -225,8 +214,3 @@ class _Notes(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has
         moved = tuple(sorted(TopicPartition(*partition) for partition in partitions))
         with self._lock:
             self._seen.append((kind, moved))
-
-
-def _metadata(at: Committed) -> str:
-    assert at.resume_from is not None, "a commit of ours says where a restart resumes"
-    return msgspec.json.encode(_Metadata(METADATA_VERSION, at.resume_from)).decode()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import islice
+from operator import attrgetter
+from typing import Literal, NamedTuple
 
-from forecastd.errors import BrokerError
 from forecastd.records import Committed, Message, Polled, TopicPartition
+
+Request = Literal["poll", "send", "commit", "rows"]
+"""What a client asks of the broker."""
 
 
 class MemoryRecord(NamedTuple):
@@ -20,21 +26,32 @@ class MemoryRecord(NamedTuple):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+def _nothing(_request: Request, _message: Message | None) -> None:
+    """Let a request pass."""
+
+
 @dataclass(slots=True)
 class MemoryBroker:
     """What survives a restart: records, committed offsets, and the messages of every topic.
 
     Attributes:
-        records: of input partitions.
+        records: of input partitions, by offset.
+        begins: the lowest offset kept, where older records were deleted.
+        ends: the offset after the last record, where the markers of transactions follow it.
         committed: the group's offsets.
         sent: acknowledged messages in order.
-        refuse: asked before a message is acknowledged; True refuses it, and the send fails.
+        bytes_max: of topics that take no larger message than this.
+        before: called before each request, and for each message of a send with that message;
+            whatever it raises is what the client meets.
     """
 
     records: dict[TopicPartition, list[MemoryRecord]] = field(default_factory=dict)
+    begins: dict[TopicPartition, int] = field(default_factory=dict)
+    ends: dict[TopicPartition, int] = field(default_factory=dict)
     committed: dict[TopicPartition, Committed] = field(default_factory=dict)
     sent: list[Message] = field(default_factory=list)
-    refuse: list[Message] = field(default_factory=list)
+    bytes_max: dict[str, int] = field(default_factory=dict)
+    before: Callable[[Request, Message | None], None] = _nothing
 
     def append(
         self,
@@ -42,10 +59,31 @@ class MemoryBroker:
         value: bytes | None,
         timestamp: int,
         key: bytes | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """Add a record to an input partition."""
-        log = self.records.setdefault(partition, [])
-        log.append(MemoryRecord(len(log), timestamp, key, value))
+        log, offset = self.records.setdefault(partition, []), self.end(partition)
+        log.append(MemoryRecord(offset, timestamp, key, value, headers))
+        self.ends[partition] = offset + 1
+
+    def mark(self, partition: TopicPartition) -> None:
+        """Use up an offset for something that is no record, such as a transaction's marker."""
+        self.records.setdefault(partition, [])
+        self.ends[partition] = self.end(partition) + 1
+
+    def delete_below(self, partition: TopicPartition, offset: int) -> None:
+        """Delete old records, as retention does."""
+        self.begins[partition] = offset
+        self.records[partition] = self.read(partition, offset)
+
+    def end(self, partition: TopicPartition) -> int:
+        """The offset that the next record gets."""
+        return self.ends.get(partition, 0)
+
+    def read(self, partition: TopicPartition, offset: int) -> list[MemoryRecord]:
+        """Records from `offset` on."""
+        log = self.records[partition]
+        return log[bisect_left(log, offset, key=attrgetter("offset")) :]
 
     def messages(self, topic: str) -> list[Message]:
         """What was sent to a topic."""
@@ -62,33 +100,47 @@ class MemoryChanges:
 
 @dataclass(slots=True)
 class MemorySource:
-    """A group of one member over a `MemoryBroker`; `poll_records` at most a poll."""
+    """A group's member over a `MemoryBroker`; `poll_records` at most a poll.
+
+    Attributes:
+        moves: what the group decides after it gave us every partition, one a poll.
+    """
 
     broker: MemoryBroker
     poll_records: int
+    moves: deque[MemoryChanges] = field(default_factory=deque)
     _positions: dict[TopicPartition, int] = field(default_factory=dict)
     _is_joined: bool = False
 
-    def poll(self, timeout_s: float) -> Polled:
+    def poll(self, timeout_s: float) -> Polled:  # noqa: ARG002  # as ports.Source has it
         """Records of the partitions that are served; never waits."""
+        self.broker.before("poll", None)
         records: dict[TopicPartition, Sequence[MemoryRecord]] = {}
         room = self.poll_records
         for partition, at in self._positions.items():
-            found = self.broker.records[partition][at : at + room]
+            found = self.broker.read(partition, at)
+            if len(found) <= room:
+                self._positions[partition] = self.broker.end(partition)
+            elif room:
+                found = found[:room]
+                self._positions[partition] = found[-1].offset + 1
+            else:
+                continue
+            room -= len(found)
             if found:
                 records[partition] = found
-                self._positions[partition] = at + len(found)
-                room -= len(found)
-            if not room:
-                break
-        ends = {partition: self._positions[partition] for partition in records}
+        ends = {partition: found[-1].offset + 1 for partition, found in records.items()}
         return Polled(dict(records), ends)
 
     def take_assignment(self) -> MemoryChanges:
-        """Every partition, the first time."""
-        added = [] if self._is_joined else sorted(self.broker.records)
-        self._is_joined = True
-        return MemoryChanges(added, [])
+        """Every partition, the first time; then what the group decides."""
+        if not self._is_joined:
+            self._is_joined = True
+            return MemoryChanges(sorted(self.broker.records), [])
+        changes = self.moves.popleft() if self.moves else MemoryChanges([], [])
+        for partition in changes.removed:
+            self._positions.pop(partition, None)
+        return changes
 
     def is_reachable(self) -> bool:
         """Always."""
@@ -99,12 +151,12 @@ class MemorySource:
         return self.broker.committed.get(partition)
 
     def bounds(self, partition: TopicPartition) -> tuple[int, int]:
-        """Nothing is ever deleted."""
-        return 0, len(self.broker.records[partition])
+        """Lowest offset kept, and the offset after the last record."""
+        return self.broker.begins.get(partition, 0), self.broker.end(partition)
 
     def start_offset(self, partition: TopicPartition) -> int:
         """The beginning."""
-        return 0
+        return self.bounds(partition)[0]
 
     def position(self, partition: TopicPartition) -> int | None:
         """The offset that the next poll reads from."""
@@ -116,11 +168,12 @@ class MemorySource:
 
     def commit(self, committed: Mapping[TopicPartition, Committed]) -> None:
         """Commit at once."""
+        self.broker.before("commit", None)
         self.broker.committed.update(committed)
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The offset after the last record."""
-        return len(self.broker.records[partition])
+        return self.broker.end(partition)
 
     def close(self, timeout_s: float) -> None:
         """Nothing to leave."""
@@ -133,19 +186,16 @@ class MemorySink:
     broker: MemoryBroker
 
     def send(self, messages: Iterable[Message]) -> list[Message]:
-        """Acknowledge all.
-
-        Raises:
-            BrokerError: the broker was told to refuse one of them.
-        """
+        """Acknowledge one after the other; returns those that are too large for their topic."""
+        refused = []
         for message in messages:
-            if any(
-                message.key == refused.key and message.topic == refused.topic
-                for refused in self.broker.refuse
-            ):
-                raise BrokerError(f"send to {message.topic}: refused")
-            self.broker.sent.append(message)
-        return []
+            self.broker.before("send", message)
+            bytes_max = self.broker.bytes_max.get(message.topic)
+            if bytes_max is not None and _size(message) > bytes_max:
+                refused.append(message)
+            else:
+                self.broker.sent.append(message)
+        return refused
 
     def close(self, timeout_s: float) -> None:
         """Nothing to give up."""
@@ -153,26 +203,41 @@ class MemorySink:
 
 @dataclass(slots=True)
 class MemoryRowReader:
-    """Reads the rows that were sent to a state topic."""
+    """Reads the rows that were sent to a state topic, at most `read_rows` at a time.
+
+    Attributes:
+        state_topic: its name, `{}` standing for the input topic's.
+    """
 
     broker: MemoryBroker
     state_topic: str
-    _rows: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    read_rows: int = 5_000
+    _rows: deque[tuple[bytes, bytes | None]] = field(default_factory=deque)
 
     def start(self, partition: TopicPartition) -> int:
         """Begin with the rows of an input partition."""
-        self._rows = [
+        self._rows = deque(
             (message.key or b"", message.value)
-            for message in self.broker.sent
-            if message.topic == self.state_topic.format(partition.topic)
-            and message.partition == partition.partition
-        ]
+            for message in self.broker.messages(self.state_topic.format(partition.topic))
+            if message.partition == partition.partition
+        )
         return len(self._rows)
 
-    def read(self, timeout_s: float) -> tuple[Sequence[tuple[bytes, bytes | None]], bool]:
-        """All at once."""
-        rows, self._rows = self._rows, []
-        return rows, True
+    def read(
+        self,
+        timeout_s: float,  # noqa: ARG002  # as ports.RowReader has it
+    ) -> tuple[Sequence[tuple[bytes, bytes | None]], bool]:
+        """The next keys and rows, and whether those were the last."""
+        self.broker.before("rows", None)
+        rows = list(islice(self._rows, self.read_rows))
+        for _ in rows:
+            self._rows.popleft()
+        return rows, not self._rows
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+def _size(message: Message) -> int:
+    headers = sum(len(name) + len(text) for name, text in message.headers)
+    return len(message.key or b"") + len(message.value or b"") + headers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 
 from forecastd.forecast.scoring import HIGH, LOW, MEDIAN
@@ -44,10 +45,16 @@ def busiest_series(
     values = steps_back(table, slots, range(shown - 1, -1, -1))[..., 0]
     gaps = _gaps_back(table, slots, shown)
     times = table["at_ms"][slots, None] - np.cumsum(gaps[:, ::-1], axis=1)[:, ::-1]
-    step_ms = median_step_ms(table, slots)
     return tuple(
-        _view(table, int(slot), times[at], values[at], int(step_ms[at]), targets, quantiles)
-        for at, slot in enumerate(slots.tolist())
+        msgspec.structs.replace(
+            _latest_forecast(table, slot, step_ms, quantiles),
+            target=targets[0],
+            at_ms=at_ms[np.isfinite(actuals)].tolist(),
+            actuals=actuals[np.isfinite(actuals)].tolist(),
+        )
+        for slot, step_ms, at_ms, actuals in zip(
+            slots.tolist(), median_step_ms(table, slots).tolist(), times, values, strict=True
+        )
     )
 
 
@@ -60,39 +67,31 @@ def _gaps_back(table: Table, slots: np.ndarray, shown: int) -> np.ndarray:
     return np.concatenate([gaps[:, 1:], np.zeros((len(slots), 1), np.int64)], axis=1)
 
 
-def _view(
-    table: Table,
-    slot: int,
-    times: np.ndarray,
-    values: np.ndarray,
-    step_ms: int,
-    targets: Sequence[str],
-    quantiles: Sequence[float],
+def _latest_forecast(
+    table: Table, slot: int, step_ms: int, quantiles: Sequence[float]
 ) -> SeriesView:
+    """A series with its latest forecast and without its past."""
     partition = table.partition(slot)
-    exists = np.isfinite(values)
-    newest = int(table["pending_window"][slot].argmax())
-    has_forecast = table["pending_window"][slot, newest] >= 0
-    forecast, origin_ms = [], None
-    if has_forecast:
-        kept = table["pending"][slot, newest, :, :, 0].astype(np.float64)
-        kept += table["pending_anchor"][slot, newest, 0]
-        chosen = (LOW, MEDIAN, HIGH) if len(quantiles) > 1 else (MEDIAN,)
-        forecast = kept[list(chosen)].T.tolist()
-        origin_ms = int(table["pending_ms"][slot, newest])
-    ends = (quantiles[0], 0.5, quantiles[-1]) if len(quantiles) > 1 else (0.5,)
-    return SeriesView(
+    view = SeriesView(
         name=table.name(slot),
         topic=partition.topic,
         partition=partition.partition,
-        target=targets[0],
-        at_ms=times[exists].tolist(),
-        actuals=values[exists].tolist(),
+        target="",
+        at_ms=[],
+        actuals=[],
+    )
+    newest = int(table["pending_window"][slot].argmax())
+    if table["pending_window"][slot, newest] < 0:
+        return view
+    kept = table["pending"][slot, newest, :, :, 0].astype(np.float64)
+    kept += table["pending_anchor"][slot, newest, 0]
+    origin_ms = int(table["pending_ms"][slot, newest])
+    has_band = len(quantiles) > 1
+    return msgspec.structs.replace(
+        view,
         origin_ms=origin_ms,
-        forecast_at_ms=[origin_ms + (k + 1) * step_ms for k in range(len(forecast))]
-        if origin_ms is not None
-        else [],
-        quantiles=list(ends),
-        forecast=forecast,
-        source="model" if has_forecast and table["pending_model"][slot, newest] else "baseline",
+        forecast_at_ms=[origin_ms + (k + 1) * step_ms for k in range(kept.shape[1])],
+        quantiles=[quantiles[0], 0.5, quantiles[-1]] if has_band else [0.5],
+        forecast=kept[[LOW, MEDIAN, HIGH] if has_band else [MEDIAN]].T.tolist(),
+        source="model" if table["pending_model"][slot, newest] else "baseline",
     )

@@ -1,4 +1,4 @@
-"""A record that could not be used, kept as it was, with where it came from and why in its headers."""
+"""A record that could not be used, kept as it was; its headers say where it came from, and why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from forecastd.records import Message, Reject
 ROOM_BYTES = 64 * 1024
 """What the dead-letter topic takes beyond the largest record of the input, for the headers."""
 
-_ERROR_BYTES_MAX = 2048
+_TEXT_BYTES_MAX = 2048
+_NAMES = ("topic", "partition", "offset", "timestamp", "stage", "reason", "error")
+_PROVENANCE = tuple(f"forecastd.{name}" for name in _NAMES)
+_TRUNCATED = "forecastd.truncated"
 
 
 def dead_letter(reject: Reject, topic: str, stage: str = "decode") -> Message:
@@ -17,34 +20,35 @@ def dead_letter(reject: Reject, topic: str, stage: str = "decode") -> Message:
     a dead letter before) stays, in front.
     """
     record, read = reject.record, reject.partition
-    provenance = {
-        "topic": read.topic,
-        "partition": str(read.partition),
-        "offset": str(record.offset),
-        "timestamp": str(record.timestamp),
-        "stage": stage,
-        "reason": reject.reason,
-        "error": reject.error,
-    }
-    ours = [(f"forecastd.{name}", _short(text)) for name, text in provenance.items()]
+    texts = (
+        read.topic,
+        str(read.partition),
+        str(record.offset),
+        str(record.timestamp),
+        stage,
+        reject.reason,
+        reject.error,
+    )
+    ours = zip(_PROVENANCE, map(_short, texts), strict=True)
     return Message(topic, record.key, record.value, headers=[*record.headers, *ours])
 
 
-def truncated(message: Message, bytes_max: int) -> Message:
-    """A dead letter cut to what its topic takes, and labelled `forecastd.truncated`.
+def truncated(message: Message, value_bytes: int) -> Message:
+    """A dead letter cut to the first `value_bytes` of its value.
 
-    The provenance is kept whole; the value loses its end, then foreign headers and the key go.
+    It is labelled `forecastd.truncated`, with the bytes that the value had, however often it is
+    cut. The provenance is kept whole; all other headers go, and the end of a key beyond 16 KiB.
     """
-    ours = [header for header in message.headers if header[0].startswith("forecastd.")]
-    value = message.value or b""
-    kept = max(bytes_max - ROOM_BYTES, 0)
-    size = str(len(value)).encode()
-    return message._replace(
-        key=(message.key or b"")[: ROOM_BYTES // 4] if message.key is not None else None,
-        value=value[:kept],
-        headers=[*ours, ("forecastd.truncated", size)],
-    )
+    value, headers = message.value or b"", dict(message.headers)
+    headers.setdefault(_TRUNCATED, str(len(value)).encode())
+    ours = [
+        (name, (text or b"")[:_TEXT_BYTES_MAX])
+        for name, text in headers.items()
+        if name in _PROVENANCE or name == _TRUNCATED
+    ]
+    key = message.key[: ROOM_BYTES // 4] if message.key is not None else None
+    return message._replace(key=key, value=value[:value_bytes], headers=ours)
 
 
 def _short(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")[:_ERROR_BYTES_MAX]
+    return text.encode("utf-8", "backslashreplace")[:_TEXT_BYTES_MAX]

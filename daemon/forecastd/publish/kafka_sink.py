@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
+from kafka.partitioner.default import murmur2
 
 from forecastd.errors import BrokerError
-from forecastd.kafka_connection import connection_options
+from forecastd.kafka_connection import build_client, connection_options
 from forecastd.records import Message
 from forecastd.settings import Settings
 
 _REQUEST_BYTES_MAX = 100 * 1024 * 1024  # the topic decides what is too large, not the client
+_KEYS_REMEMBERED = 2**17
 _TOO_LARGE = (MessageSizeTooLargeError, RecordListTooLargeError)
+
+
+@lru_cache(maxsize=_KEYS_REMEMBERED)
+def key_hash(key: bytes) -> int:
+    """Kafka's hash of a key. The client computes it in Python, and the same keys come for ever."""
+    return int(murmur2(key)) & 0x7FFFFFFF
 
 
 class KafkaSink:
@@ -23,7 +32,8 @@ class KafkaSink:
         self._timeout_s = settings.kafka.delivery_timeout / 1000
         compression = settings.publish.compression
         try:
-            self._producer = KafkaProducer(
+            self._producer = build_client(
+                KafkaProducer,
                 **connection_options(settings.kafka, "sink"),
                 acks="all",
                 enable_idempotence=True,
@@ -49,6 +59,7 @@ class KafkaSink:
         """
         sent, refused = [], []
         send = self._producer.send
+        counts: dict[str, int] = {}
         try:
             for message in messages:
                 try:
@@ -57,7 +68,7 @@ class KafkaSink:
                         value=message.value,
                         key=message.key,
                         headers=list(message.headers),
-                        partition=message.partition,
+                        partition=self._partition(message, counts),
                         timestamp_ms=message.timestamp_ms,
                     )
                 except _TOO_LARGE:
@@ -77,6 +88,15 @@ class KafkaSink:
                 error = future.exception
                 raise BrokerError(f"send to {message.topic}: {type(error).__name__} ({error})")
         return refused
+
+    def _partition(self, message: Message, counts: dict[str, int]) -> int | None:
+        """The partition that Kafka's default partitioner chooses."""
+        if message.partition is not None or message.key is None:
+            return message.partition
+        count = counts.get(message.topic)
+        if count is None:
+            count = counts[message.topic] = len(self._producer.partitions_for(message.topic))
+        return key_hash(message.key) % count
 
     def close(self, timeout_s: float) -> None:
         """Give up whatever is not acknowledged yet."""

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from forecastd.records import Floats, Forecasts, Message
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 """Version of the message; raised when a reader of the old one would misread the new one."""
 
 Flag = Literal["cold", "reset", "restored", "primed", "imputed"]

@@ -15,7 +15,7 @@ from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError
 
 from forecastd.errors import BrokerError
-from forecastd.kafka_connection import connection_options
+from forecastd.kafka_connection import build_client, connection_options
 from forecastd.records import TopicPartition
 from forecastd.settings import Settings
 
@@ -73,7 +73,8 @@ class KafkaRowReader:
                 raise BrokerError(f"rows: {type(error).__name__} ({error})") from error
 
     def _open(self) -> KafkaConsumer:
-        return KafkaConsumer(
+        return build_client(
+            KafkaConsumer,
             **connection_options(self._settings.kafka, "restore"),
             group_id=None,
             enable_auto_commit=False,
@@ -86,7 +87,9 @@ class KafkaRowReader:
         )
 
     def _log_end(self, partition: KafkaPartition) -> int:
-        admin = KafkaAdminClient(**connection_options(self._settings.kafka, "restore-admin"))
+        admin = build_client(
+            KafkaAdminClient, **connection_options(self._settings.kafka, "restore-admin")
+        )
         try:
             found = admin.list_partition_offsets({partition: OffsetSpec.LATEST})
         finally:

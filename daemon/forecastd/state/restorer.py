@@ -27,17 +27,20 @@ from forecastd.state.table import SeriesTable
 class _Progress:
     """One partition's restore.
 
-    `keys` holds, by series, every key with a row; `unreadable` the series none of whose rows
-    can be read so far.
+    Attributes:
+        keys: by series, every key that has a row.
+        newest: by series, offset and key of the row that counts.
+        unreadable: by series, the key of its last row, and why that cannot be read.
+        foreign: keys that are none of ours, and why.
     """
 
     partition: TopicPartition
     started_s: float
     moved_s: float
     keys: dict[str, set[bytes]] = field(default_factory=dict)
-    foreign_keys: list[bytes] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    rows: int = 0
+    newest: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    unreadable: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    foreign: dict[bytes, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class Restorer:
 
         Raises:
             BrokerError: no row has come for `state.restore_timeout`.
-            RowError: a row cannot be read, and `state.on_mismatch` is to stop.
+            RowError: a series' row cannot be read, and `state.on_mismatch` is to stop.
         """
         now_s = self.clock.monotonic_s()
         if self._now is None:
@@ -117,72 +120,94 @@ class Restorer:
 
     def _load(self, progress: _Progress, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Put rows into the table; of a series' rows the one of highest offset stays."""
-        best: dict[str, tuple[int, bytes]] = {}
+        found: dict[str, bytes] = {}
         for key, row in rows:
             try:
                 series, _ = decode_key(key)
             except RowError as error:
-                self._unreadable(progress, key.decode("utf-8", "backslashreplace"), error)
-                progress.foreign_keys.append(key)
+                progress.foreign[key] = str(error)
+                if row is None:
+                    del progress.foreign[key]
                 continue
-            keys = progress.keys.setdefault(series, set())
-            if row is None:
-                keys.discard(key)
-                continue
-            keys.add(key)
-            try:
-                offset = self.codec.offset(row)
-            except RowError as error:
-                self._unreadable(progress, series, error)
-                continue
-            if offset >= best.get(series, (-1,))[0]:
-                best[series] = (offset, row)
-        self._keep_newest(progress, best)
-
-    def _keep_newest(self, progress: _Progress, best: dict[str, tuple[int, bytes]]) -> None:
-        names = list(best)
-        slots = self.table.find(progress.partition, names)
-        new = [name for name, slot in zip(names, slots.tolist(), strict=True) if slot < 0]
+            if self._counts(progress, series, key, row):
+                assert row is not None, "a tombstone counts for nothing"
+                found[series] = row
+        left = {name: row for name, row in found.items() if name in progress.newest}
+        slots = self.table.find(progress.partition, list(left))
+        new = [name for name, slot in zip(left, slots.tolist(), strict=True) if slot < 0]
         if new:
             self.table.admit(progress.partition, new)
-            slots = self.table.find(progress.partition, names)
-        offsets = np.array([best[name][0] for name in names], np.int64)
-        newer = np.flatnonzero(offsets >= self.table["offset"][slots])
-        self.codec.decode([best[names[at]][1] for at in newer.tolist()], slots[newer])
-        progress.rows += len(newer)
+            slots = self.table.find(progress.partition, list(left))
+        self.codec.decode(list(left.values()), slots)
 
-    def _unreadable(self, progress: _Progress, series: str, error: RowError) -> None:
-        if self.stop_on_mismatch:
-            raise RowError(f"{progress.partition} series {series!r}: {error}")
-        progress.unreadable.setdefault(series, str(error))
+    def _counts(self, progress: _Progress, series: str, key: bytes, row: bytes | None) -> bool:
+        """Take note of a row or a tombstone; True where it is the row that counts so far.
+
+        A row that cannot be read makes what came before it worthless: its offset is not known, and
+        the input may no longer be read from where the older row ends.
+        """
+        keys = progress.keys.setdefault(series, set())
+        if row is None:
+            keys.discard(key)
+            if progress.newest.get(series, (0, b""))[1] == key:
+                del progress.newest[series]
+            if progress.unreadable.get(series, (b"", ""))[0] == key:
+                del progress.unreadable[series]
+            return False
+        keys.add(key)
+        try:
+            offset = self.codec.offset(row)
+        except RowError as error:
+            progress.newest.pop(series, None)
+            progress.unreadable[series] = key, str(error)
+            return False
+        if offset < progress.newest.get(series, (-1, b""))[0]:
+            return False
+        progress.newest[series] = offset, key
+        progress.unreadable.pop(series, None)
+        return True
 
     def _finish(self, progress: _Progress) -> Restored:
         self._now = None
-        partition = progress.partition
         if not self._queue:
             self.reader.close()
-        self._drop_removed(progress)
+        self._drop_void(progress)
+        partition = progress.partition
         slots = self.table.slots(partition)
         self.table["row_steps"][slots] = self.table["steps"][slots]
         self.table["restored"][slots] = True
         names = self.table.names(slots)
-        for name, slot in zip(names, slots.tolist(), strict=True):
-            self.saver.adopt(slot, sorted(progress.keys[name]))
-        lost = {name: why for name, why in progress.unreadable.items() if name not in set(names)}
-        if lost:
-            cold = self.table.admit(partition, list(lost))
-            self.table["reset"][cold] = True
-            for name, slot in zip(lost, cold.tolist(), strict=True):
-                self.saver.adopt(slot, sorted(progress.keys.get(name, ())))
-            self.saver.discard(partition, progress.foreign_keys)
-            example = next(f"series {name!r}: {why}" for name, why in lost.items())
-            self.telemetry.emit(RowsUnreadable(partition, len(lost), example))
+        self._adopt(progress, names)
+        if progress.unreadable or progress.foreign:
+            self._start_cold(progress)
         keys = [key for several in progress.keys.values() for key in several]
         seconds = self.clock.monotonic_s() - progress.started_s
-        return Restored(partition, len(names), [*keys, *progress.foreign_keys], seconds)
+        return Restored(partition, len(names), [*keys, *progress.foreign], seconds)
 
-    def _drop_removed(self, progress: _Progress) -> None:
-        """Drop series all of whose rows were followed by tombstones."""
-        gone = [name for name, keys in progress.keys.items() if not keys]
-        slots = self.table.find(progress.partition, gone)
-        self.table.drop(slots[slots >= 0])
+    def _drop_void(self, progress: _Progress) -> None:
+        """Drop series whose row was followed by a tombstone, or by one that cannot be read."""
+        slots = self.table.slots(progress.partition)
+        names = self.table.names(slots)
+        void = np.array([name not in progress.newest for name in names], np.bool_)
+        self.table.drop(slots[void])
+
+    def _start_cold(self, progress: _Progress) -> None:
+        """Begin anew with series whose row cannot be read, and remove what is not ours.
+
+        Raises:
+            RowError: `state.on_mismatch` is to stop.
+        """
+        partition, names = progress.partition, list(progress.unreadable)
+        faults = [f"series {name!r}: {why}" for name, (_, why) in progress.unreadable.items()]
+        faults.extend(progress.foreign.values())
+        if self.stop_on_mismatch:
+            raise RowError(f"{partition} {faults[0]}")
+        self.table["reset"][self.table.admit(partition, names)] = True
+        self._adopt(progress, names)
+        self.saver.discard(partition, progress.foreign)
+        self.telemetry.emit(RowsUnreadable(partition, len(faults), faults[0]))
+
+    def _adopt(self, progress: _Progress, names: Sequence[str]) -> None:
+        slots = self.table.find(progress.partition, names)
+        for name, slot in zip(names, slots.tolist(), strict=True):
+            self.saver.adopt(slot, sorted(progress.keys[name]))

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -30,7 +32,49 @@ SCHEMA = 1
 _HEAD = struct.Struct("<3sBIH")
 _MAGIC = b"fcr"
 _Layout = tuple[str, list[tuple[str, str, tuple[int, ...], int]]]
+_NEEDED = ("offset", "steps")  # which row is newest, and where a ring ends
 _PREFIX = _MAGIC + bytes([SCHEMA])
+
+
+def row_meaning(timesteps: int, values: Sequence[str]) -> str:
+    """The settings without which the numbers of a row mean nothing."""
+    return f"timesteps={timesteps} values={','.join(values)}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """What a row holds, whatever daemon saved it.
+
+    Attributes:
+        meaning: `row_meaning` of the settings that it was saved with.
+        columns: its cells by column, each with the column's shape; they share the row's memory.
+    """
+
+    meaning: str
+    columns: dict[str, NDArray[Any]]
+
+    def number(self, name: str) -> int | None:
+        """The cell of a column of whole numbers; None where the row does not hold it."""
+        cell = self.columns.get(name)
+        return None if cell is None else int(cell)
+
+
+def read_row(row: bytes) -> Row:
+    """Read a row by what it says of itself: for tools, which have no table to put it into.
+
+    Raises:
+        RowError: it is no row, of another schema, or damaged.
+    """
+    layout = _checked_layout(row)
+    meaning, dtype = _described(layout)
+    _check_length(row, layout, dtype)
+    cells = np.frombuffer(row, dtype, 1, _HEAD.size + len(layout))
+    return Row(meaning, {name: cells[name][0, ...] for name in dtype.names or ()})
+
+
+def row_schema(row: bytes) -> int | None:
+    """The schema version that a row names, readable or not; None where it is no row of ours."""
+    return row[3] if len(row) >= _HEAD.size and row[:3] == _MAGIC else None
 
 
 class RowCodec:
@@ -68,7 +112,7 @@ class RowCodec:
         return rows
 
     def decode(self, rows: Sequence[bytes], slots: Slots) -> list[tuple[int, RowError]]:
-        """Fill newly admitted slots from rows.
+        """Fill slots from rows; a column that a row does not hold in our form begins anew.
 
         Returns:
             Indexes of rows that cannot be read, each with why; their slots keep what they had.
@@ -98,49 +142,85 @@ class RowCodec:
 
     def _check(self, row: bytes) -> bytes:
         """The layout of a row that is whole."""
-        if len(row) < _HEAD.size or row[:3] != _MAGIC:
-            raise RowError(f"row: {len(row)} bytes that begin with {row[:4]!r}, wanted {_MAGIC!r}")
-        _, schema, crc, length = _HEAD.unpack_from(row)
-        if schema != SCHEMA:
-            raise RowError(f"row: schema {schema}, wanted {SCHEMA}")
-        if zlib.crc32(memoryview(row)[8:]) != crc:
-            raise RowError(f"row: another checksum over {len(row)} bytes, wanted {crc:08x}")
-        layout = row[_HEAD.size : _HEAD.size + length]
+        layout = _checked_layout(row)
         if layout not in self._layouts:
             self._layouts[layout] = self._parse(layout)
-        if len(row) != _HEAD.size + length + self._layouts[layout].itemsize:
-            raise RowError(f"row: {len(row)} bytes, wanted what its layout says")
+        _check_length(row, layout, self._layouts[layout])
         return layout
 
     def _parse(self, layout: bytes) -> np.dtype[Any]:
         """Dtype of a layout. Columns of another version get a name that no column has."""
         versions = {column.name: column.version for column in self._saved}
-        try:
-            meaning, parts = msgspec.json.decode(layout, type=_Layout)
-            fields = [
-                (name if versions.get(name, version) == version else f"{name}@{version}", *form)
-                for name, *form, version in parts
-            ]
-            dtype = np.dtype(fields)
-        except (msgspec.MsgspecError, TypeError, ValueError) as error:
-            raise RowError(f"row: layout {layout[:80]!r}, wanted columns ({error})") from error
+
+        def known_as(name: str, version: int) -> str:
+            return name if versions.get(name, version) == version else f"{name}@{version}"
+
+        meaning, dtype = _parsed(layout, known_as)
         if meaning != self._meaning:
             raise RowError(f"row: saved with {meaning}, wanted {self._meaning}")
-        if "offset" not in (dtype.names or ()):
-            raise RowError("row: no column 'offset', wanted one")
         return dtype
 
     def _load(self, cells: NDArray[Any], slots: Slots) -> None:
+        forms = _forms(cells.dtype)
         for column in self._saved:
-            if column.name not in (cells.dtype.names or ()):
-                continue
-            found = cells.dtype[column.name]
+            found = forms.get(column.name)
             if found == np.dtype((column.dtype, column.shape)):
                 self._table.write(column.name, slots, cells[column.name])
-            elif column.is_ring and found == np.dtype(
-                (column.dtype, (*found.shape[:1], *column.shape[1:]))
-            ):
+            elif found is not None and _is_same_ring(found, column):
                 self._table.write(column.name, slots, _relaid(cells, column))
+            else:
+                fill = np.full((len(slots), *column.shape), column.fill, column.dtype)
+                self._table.write(column.name, slots, fill)
+
+
+def _checked_layout(row: bytes) -> bytes:
+    """The layout of a row that is whole."""
+    if len(row) < _HEAD.size or row[:3] != _MAGIC:
+        raise RowError(f"row: {len(row)} bytes that begin with {row[:4]!r}, wanted {_MAGIC!r}")
+    _, schema, crc, length = _HEAD.unpack_from(row)
+    if schema != SCHEMA:
+        raise RowError(f"row: schema {schema}, wanted {SCHEMA}")
+    if zlib.crc32(memoryview(row)[8:]) != crc:
+        raise RowError(f"row: another checksum over {len(row)} bytes, wanted {crc:08x}")
+    return row[_HEAD.size : _HEAD.size + length]
+
+
+def _check_length(row: bytes, layout: bytes, dtype: np.dtype[Any]) -> None:
+    if len(row) != _HEAD.size + len(layout) + dtype.itemsize:
+        raise RowError(f"row: {len(row)} bytes, wanted what its layout says")
+
+
+def _parsed(layout: bytes, known_as: Callable[[str, int], str]) -> tuple[str, np.dtype[Any]]:
+    """Meaning and dtype of a layout; `known_as` names a column of some version."""
+    try:
+        meaning, parts = msgspec.json.decode(layout, type=_Layout)
+        dtype = np.dtype([(known_as(name, version), *form) for name, *form, version in parts])
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise RowError(f"row: layout {layout[:80]!r}, wanted columns ({error})") from error
+    if dtype.hasobject:
+        raise RowError(f"row: layout {layout[:80]!r}, wanted columns of numbers")
+    forms = _forms(dtype)
+    wrong = [name for name in _NEEDED if forms.get(name) != np.int64]
+    if wrong:
+        raise RowError(f"row: no column {wrong[0]!r} of the type int64, wanted one")
+    return meaning, dtype
+
+
+@lru_cache(maxsize=64)
+def _described(layout: bytes) -> tuple[str, np.dtype[Any]]:
+    """Meaning and dtype of a layout, every column under its own name."""
+    return _parsed(layout, lambda name, _version: name)
+
+
+def _forms(row: np.dtype[Any]) -> dict[str, np.dtype[Any]]:
+    """Type and shape of each column of a row."""
+    return {name: row[name] for name in row.names or ()}
+
+
+def _is_same_ring(found: np.dtype[Any], column: Column) -> bool:
+    """Whether these are cells of the same ring, of another length."""
+    shape = (*found.shape[:1], *column.shape[1:])
+    return column.is_ring and found.shape == shape and found.base == np.dtype(column.dtype)
 
 
 def _relaid(cells: NDArray[Any], column: Column) -> NDArray[Any]:

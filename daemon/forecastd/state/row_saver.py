@@ -1,8 +1,8 @@
 """Which rows are saved when, and where a restart would have to resume.
 
 A series is behind from the first record that is not in its saved row. Its row is due after
-`row_every` windows, or when that record lies `max_replay` records back, or at once where a stage
-asks for it. When a row is written is a question of cost, never of meaning.
+`row_every` windows, or when that record lies `max_replay` records back. When it is written is then
+a question of cost, never of meaning; but where a stage asks for it, it is written at once.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class RowSaver:
     bytes_per_second: int
     _behind: dict[TopicPartition, dict[int, None]] = field(default_factory=dict)
     _due: dict[int, None] = field(default_factory=dict)
+    _urgent: dict[int, None] = field(default_factory=dict)
     _writers: dict[TopicPartition, str] = field(default_factory=dict)
     _foreign: dict[int, list[bytes]] = field(default_factory=dict)
     _tombstones: list[Message] = field(default_factory=list)
@@ -71,8 +72,17 @@ class RowSaver:
         self._foreign[slot] = keys
 
     def discard(self, partition: TopicPartition, keys: Iterable[bytes]) -> None:
-        """Have rows removed whose series start cold."""
+        """Have the rows of these keys removed."""
         self._tombstones.extend(self._tombstone(partition, key) for key in keys)
+
+    def start_over(self, partition: TopicPartition, keys: Iterable[bytes]) -> None:
+        """Have every row of a partition removed whose series start cold.
+
+        Their slots are about to be dropped.
+        """
+        self.discard(partition, keys)
+        self._forget(self.table.slots(partition).tolist())
+        self._behind[partition] = {}
 
     def evict(self, partition: TopicPartition, name: str, slot: int) -> None:
         """Have the rows of a series removed that has lost its place in the table.
@@ -85,19 +95,27 @@ class RowSaver:
         self._forget([slot])
 
     def touched(self, slots: Slots) -> None:
-        """Note series that have fallen behind since the last call."""
+        """Note the series that have fallen behind since the last call, all of them at once.
+
+        Those that have lost their place since are passed over.
+        """
+        slots = np.unique(slots[self.table.is_used(slots)])
         order = np.argsort(self.table["unsaved_from"][slots], kind="stable")
         for slot in slots[order].tolist():
             self._behind[self.table.partition(slot)].setdefault(slot)
 
     def windowed(self, slots: Slots) -> None:
         """Note series of which a window ended; those whose row is due are queued."""
+        slots = slots[self.table.is_used(slots)]
         since = self.table["steps"][slots] - self.table["row_steps"][slots]
-        due = (since >= self.row_every * self.window_steps) | self.table["row_due"][slots]
+        due = since >= self.row_every * self.window_steps
         self._due.update(dict.fromkeys(slots[due].tolist()))
+        self._urgent.update(dict.fromkeys(slots[self.table["row_due"][slots]].tolist()))
 
     def batch(self, positions: dict[TopicPartition, int]) -> RowBatch:
-        """What is to be saved now, within the byte rate; the rest stays queued.
+        """What is to be saved now: what a stage asked for, and the rest within the byte rate.
+
+        What has no room stays queued.
 
         Args:
             positions: of partitions that are served; others (still replaying) save nothing.
@@ -107,9 +125,7 @@ class RowSaver:
                 if self.table["unsaved_from"][slot] > position - self.max_replay:
                     break
                 self._due.setdefault(slot)
-        room = self._rows_in_budget()
-        ready = (slot for slot in self._due if self.table.partition(slot) in positions)
-        slots = list(islice(ready, room))
+        slots = self._chosen(positions)
         chosen = np.array(slots, np.int32)
         tombstones, self._tombstones = self._tombstones, []
         rows = [
@@ -134,6 +150,7 @@ class RowSaver:
             partition = self.table.partition(slot)
             self._behind[partition].pop(slot, None)
             self._due.pop(slot, None)
+            self._urgent.pop(slot, None)
             self.discard(partition, self._foreign.pop(slot, ()))
         self.table["unsaved_from"][batch.slots] = NOT_IN_ROW
         self.table["row_steps"][batch.slots] = self.table["steps"][batch.slots]
@@ -144,6 +161,16 @@ class RowSaver:
         """The lowest offset of a record that is not yet in its series' row."""
         slot = next(iter(self._behind[partition]), None)
         return position if slot is None else int(self.table["unsaved_from"][slot])
+
+    def _chosen(self, positions: dict[TopicPartition, int]) -> list[int]:
+        urgent = [slot for slot in self._urgent if self.table.partition(slot) in positions]
+        ready = (
+            slot
+            for slot in self._due
+            if slot not in self._urgent and self.table.partition(slot) in positions
+        )
+        room = self._rows_in_budget()
+        return [*urgent, *islice(ready, max(room - len(urgent), 0))]
 
     def _rows_in_budget(self) -> int:
         """Rows that may be written now: a second's worth at most, and one at least."""
@@ -160,4 +187,5 @@ class RowSaver:
     def _forget(self, slots: list[int]) -> None:
         for slot in slots:
             self._due.pop(slot, None)
+            self._urgent.pop(slot, None)
             self._foreign.pop(slot, None)

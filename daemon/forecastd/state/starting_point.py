@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from forecastd.errors import RestoreError
 from forecastd.observe.events import OffsetsReset, PartitionRestored, Telemetry
 from forecastd.ports import Source
-from forecastd.records import Committed, TopicPartition
+from forecastd.records import Committed
 from forecastd.state.restorer import Restored
 from forecastd.state.row_saver import RowSaver
 from forecastd.state.table import SeriesTable
@@ -30,7 +30,11 @@ class StartingPoint:
     stop_on_gap: bool
 
     def find(self, restored: Restored) -> Committed:
-        """The position to go on from and the offset to resume at; committed if it is new.
+        """The position to go on from and the offset to resume at.
+
+        Those of a first start are committed. Where series start cold that is left to the caller's
+        next commit, which follows the tombstones of their rows: were a commit of ours to stand
+        beside such a row, a restart would believe it.
 
         Raises:
             RestoreError: rows and offsets do not fit, and `state.on_gap` is to stop.
@@ -43,7 +47,7 @@ class StartingPoint:
             begin = Committed(start if self.publish_history else end, start)
             self.source.commit({partition: begin})
         else:
-            fault = _fault(committed, first, end)
+            fault = offsets_fault(committed, first, end)
             if fault is None:
                 assert committed is not None, "without a commit there is a fault"
                 begin = committed
@@ -69,18 +73,16 @@ class StartingPoint:
             wanted = "offsets that fit the saved state; state.on_gap = 'reset' starts cold"
             raise RestoreError(f"{partition}: {fault}, wanted {wanted}")
         names = self.table.names(self.table.slots(partition))
-        self.saver.discard(partition, restored.keys)
+        self.saver.start_over(partition, restored.keys)
         self.table.drop_partition(partition)
         self.table["reset"][self.table.admit(partition, names)] = True
         position = committed.position if committed else self.source.start_offset(partition)
         position = min(max(position, first), end)
-        begin = Committed(position, position)
-        self.source.commit({partition: begin})
         self.telemetry.emit(OffsetsReset(partition, fault, len(names)))
-        return begin
+        return Committed(position, position)
 
 
-def _fault(committed: Committed | None, first: int, end: int) -> str | None:
+def offsets_fault(committed: Committed | None, first: int, end: int) -> str | None:
     """Why rows and offsets do not fit, or None."""
     if committed is None:
         return "saved rows and no committed offset"

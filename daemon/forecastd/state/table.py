@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecastd.ports import ColumnStore
-from forecastd.records import Column, Slots, TopicPartition
+from forecastd.records import Bools, Column, Slots, TopicPartition
 
 NOT_IN_ROW = 2**62
 """`unsaved_from` of a series whose row holds everything."""
@@ -80,11 +80,15 @@ class SeriesTable:
 
     def names(self, slots: Slots) -> list[str]:
         """Series names of slots in use."""
-        return [self._names[slot] for slot in slots.tolist()]  # type: ignore[misc]  # in use
+        return [self._names[slot] for slot in slots.tolist()]
 
     def partitions(self, slots: Slots) -> list[TopicPartition]:
         """Partitions of slots in use."""
-        return [self._partitions[slot] for slot in slots.tolist()]  # type: ignore[misc]  # in use
+        return [self._partitions[slot] for slot in slots.tolist()]
+
+    def is_used(self, slots: Slots) -> Bools:
+        """Whether each slot belongs to a series."""
+        return np.array([self._names[slot] is not None for slot in slots.tolist()], np.bool_)
 
     def count(self, partition: TopicPartition) -> int:
         """Series of one partition."""

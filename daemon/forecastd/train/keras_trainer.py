@@ -6,6 +6,7 @@ retrains from a topic hands in the same `TrainingData`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -18,14 +19,14 @@ from forecastd.architecture import Architecture
 from forecastd.errors import ModelError
 from forecastd.keras_network import BatchScore, KeyedNetwork
 from forecastd.settings import TrainingSettings
-from forecastd.train.sequences import Batch, TrainingData, batches, cut
+from forecastd.train.sequences import Batch, TrainingData, batches, cut, training_slots
 from forecastd.train.stretches import Stretch
 
 Weights = Sequence[NDArray[np.float32]]
-Report = Callable[[float], None]
+Advance = Callable[[int], None]
 
 
-class Epoch(msgspec.Struct, frozen=True):
+class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     """One pass over the training windows and what it led to.
 
     Attributes:
@@ -33,22 +34,17 @@ class Epoch(msgspec.Struct, frozen=True):
         validation_loss: mean over the held-out actuals, after it; None where nothing is held out.
         error: mean absolute error of the median on the held-out actuals, in spreads.
         naive_error: of the naive forecast on the same actuals.
+        skill: 1 - error / naive_error: 0 is no better than naive, 1 is perfect.
         seconds: that it took.
     """
 
     number: int
     train_loss: float
-    validation_loss: float | None
-    error: float | None
-    naive_error: float | None
+    validation_loss: float | None = None
+    error: float | None = None
+    naive_error: float | None = None
+    skill: float | None = None
     seconds: float
-
-    @property
-    def skill(self) -> float | None:
-        """1 - error / naive error: 0 is no better than naive, 1 is perfect."""
-        if self.error is None or not self.naive_error:
-            return None
-        return 1 - self.error / self.naive_error
 
 
 class Trained(msgspec.Struct, frozen=True):
@@ -60,7 +56,7 @@ class Trained(msgspec.Struct, frozen=True):
 
 
 class Trainer:
-    """One network with a bank of its own, one row a training slot.
+    """One network with a bank of its own, one row a training slot. It is for these data alone.
 
     Args:
         architecture: of the network.
@@ -77,11 +73,16 @@ class Trainer:
         weights: Weights | None = None,
     ) -> None:
         self._data, self._settings = data, settings
-        self._slots = settings.batch_size
-        self._pieces = cut(data.training, self._slots, settings.bptt_windows)
+        row_windows = settings.bptt_windows
+        slots = training_slots(data.training, settings.batch_size, row_windows)
+        self._pieces = cut(data.training, slots, row_windows)
         self._naive_error = naive_error(data.held_out)
         self.network = KeyedNetwork(
-            architecture, self._slots, settings.learning_rate, settings.loss, seed=settings.seed
+            architecture,
+            max(len(self._pieces), len(data.held_out)),
+            settings.learning_rate,
+            settings.loss,
+            seed=settings.seed,
         )
         if weights is not None:
             self.network.set_weights(weights)
@@ -89,9 +90,9 @@ class Trainer:
     @property
     def windows(self) -> int:
         """Windows of one epoch, the held-out ones included."""
-        return self._data.window_count + sum(map(len, self._data.held_out))
+        return sum(map(len, [*self._data.training, *self._data.held_out]))
 
-    def train(self, each: Callable[[Epoch], None], advance: Report = lambda _: None) -> Trained:
+    def train(self, each: Callable[[Epoch], None], advance: Advance = lambda _: None) -> Trained:
         """Epochs until `patience` of them were no better than the best one.
 
         Args:
@@ -114,42 +115,57 @@ class Trainer:
         assert best is not None, "no epoch"
         return Trained(weights, best, history)
 
-    def evaluate(self, stretches: Sequence[Stretch], advance: Report) -> BatchScore | None:
+    def evaluate(self, stretches: Sequence[Stretch], advance: Advance) -> BatchScore | None:
         """Scores on `stretches`, read from zeroed rows; None where they hold no actual."""
         return self._pass(stretches, self.network.test_on_batch, advance)
 
-    def _epoch(self, number: int, advance: Report) -> Epoch:
+    def _epoch(self, number: int, advance: Advance) -> Epoch:
         start = time.monotonic()
+        self.network.learning_rate = self._learning_rate(number)
         trained = self._pass(self._pieces, self.network.train_on_batch, advance)
         judged = self.evaluate(self._data.held_out, advance)
         if trained is None:
             raise ModelError("training: no window is followed by an actual, wanted a longer series")
-        if not np.isfinite([trained.loss, judged.loss if judged else 0.0]).all():
+        losses = [trained.loss] if judged is None else [trained.loss, judged.loss]
+        if not np.isfinite(losses).all():
             raise ModelError(
                 f"training: the loss of epoch {number} is not a number, wanted a finite one; "
                 "lower training.learning_rate"
             )
+        seconds = time.monotonic() - start
+        if judged is None or self._naive_error is None:
+            return Epoch(number=number, train_loss=trained.loss, seconds=seconds)
         return Epoch(
-            number,
-            trained.loss,
-            judged.loss if judged else None,
-            judged.error if judged else None,
-            self._naive_error if judged else None,
-            time.monotonic() - start,
+            number=number,
+            train_loss=trained.loss,
+            validation_loss=judged.loss,
+            error=judged.error,
+            naive_error=self._naive_error,
+            skill=1 - judged.error / self._naive_error if self._naive_error else None,
+            seconds=seconds,
+        )
+
+    def _learning_rate(self, number: int) -> float:
+        """Of an epoch: a cosine that falls to zero after the last one.
+
+        Large steps find the seasons within a few epochs; small ones at the end are worth 0.1 to
+        0.2 of skill on spiky series. (Loshchilov and Hutter, SGDR, ICLR 2017, without restarts.)
+        """
+        return self._settings.learning_rate * (
+            0.5 + 0.5 * math.cos(math.pi * (number - 1) / self._settings.epochs)
         )
 
     def _pass(
         self,
         stretches: Sequence[Stretch],
         call: Callable[..., BatchScore],
-        advance: Report,
+        advance: Advance,
     ) -> BatchScore | None:
         """One pass, from zeroed rows, with means weighed by the actuals of each batch."""
-        self.network.zero_rows(np.arange(self._slots, dtype=np.int32))
+        settings = self._settings
+        self.network.zero_rows(np.arange(self.network.rows, dtype=np.int32))
         scores = []
-        for batch in batches(stretches, self._slots, self._settings.bptt_windows):
-            if batch.begins.any():
-                self.network.zero_rows(batch.rows[batch.begins])
+        for batch in batches(stretches, settings.batch_size, settings.bptt_windows):
             if batch.actual_count:
                 score = call(batch.windows, batch.rows, batch.actuals)
                 scores.append((batch.actual_count, score))
@@ -180,4 +196,5 @@ def _weighted_mean(scores: Sequence[tuple[int, BatchScore]]) -> BatchScore | Non
 
 
 def _window_count(batch: Batch) -> int:
-    return batch.actuals.shape[0] * batch.actuals.shape[1]
+    rows, windows = batch.actuals.shape[:2]
+    return int(rows * windows)

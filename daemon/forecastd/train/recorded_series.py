@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from forecastd.records import Floats, Ints
+from forecastd.records import Floats, Ints, Observations
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,9 +32,23 @@ class RecordedSeries:
     def until(self, at_ms: int) -> RecordedSeries:
         """The series as it was known at `at_ms`: its steps up to that time."""
         count = int(np.searchsorted(self.at_ms, at_ms, side="right"))
-        return RecordedSeries(
-            self.name, self.at_ms[:count], self.values[:count], self.rows[:count]
-        )
+        return RecordedSeries(self.name, self.at_ms[:count], self.values[:count], self.rows[:count])
+
+
+def recorded_series(observations: Observations) -> tuple[list[RecordedSeries], int]:
+    """The series of a recording, in the order of their first rows, and what was dropped in all."""
+    numbers: dict[str, int] = {}
+    of_each = [numbers.setdefault(name, len(numbers)) for name in observations.series]
+    places = np.array(of_each, np.int64)
+    order = np.argsort(places, kind="stable")
+    parts = np.split(order, np.cumsum(np.bincount(places, minlength=len(numbers)))[:-1])
+    found, dropped = [], 0
+    for name, rows in zip(numbers, parts, strict=True):
+        at_ms, values = observations.at_ms[rows], observations.values[rows]
+        series, late = in_time_order(name, at_ms, values, observations.offsets[rows])
+        found.append(series)
+        dropped += late
+    return found, dropped
 
 
 def in_time_order(name: str, at_ms: Ints, values: Floats, rows: Ints) -> tuple[RecordedSeries, int]:

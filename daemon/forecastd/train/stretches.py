@@ -116,7 +116,8 @@ def window_ends(steps: int, timesteps: int, start: int = 0) -> Ints:
 
 def windows_at(values: Floats, ends: Ints, timesteps: int) -> Floats:
     """The windows that end at `ends`: (N, F) values to (B, T, F)."""
-    return values[ends[:, None] + np.arange(1 - timesteps, 1)]
+    windows: Floats = values[ends[:, None] + np.arange(1 - timesteps, 1)]
+    return windows
 
 
 def scale_at(values: Floats, ends: Ints, layout: Layout) -> Scale:
@@ -145,12 +146,14 @@ def scale_at(values: Floats, ends: Ints, layout: Layout) -> Scale:
 def actuals_at(values: Floats, ends: Ints, horizon: int) -> Floats:
     """The `horizon` steps after each of `ends`, (B, H, F); NaN beyond the last step."""
     padded = np.concatenate([values, np.full((horizon, values.shape[1]), np.nan)])
-    return padded[ends[:, None] + np.arange(1, horizon + 1)]
+    actuals: Floats = padded[ends[:, None] + np.arange(1, horizon + 1)]
+    return actuals
 
 
 def naive_at(values: Floats, ends: Ints, horizon: int, season: int | None) -> Floats:
-    """The naive forecasts made at `ends`, (B, H, F): the value one season before each lead; the
-    last value without a season, or before one is full.
+    """The naive forecasts made at `ends`, (B, H, F).
+
+    The value one season before each lead; the last value without a season, or before one is full.
 
     >>> naive_at(np.arange(6.0)[:, None], np.array([1, 5]), horizon=4, season=3)[:, :, 0]
     array([[1., 1., 1., 1.],
@@ -160,7 +163,8 @@ def naive_at(values: Floats, ends: Ints, horizon: int, season: int | None) -> Fl
     if season is not None:
         leads = np.arange(1, horizon + 1)
         back[ends + 1 >= season] = season * -(-leads // season) - leads
-    return values[ends[:, None] - back]
+    naive: Floats = values[ends[:, None] - back]
+    return naive
 
 
 def _stretch(series: RecordedSeries, ends: Ints, layout: Layout) -> Stretch:

@@ -35,7 +35,7 @@ class Admission:
 
         Nearly always that is one chunk. A chunk must be applied before the next is asked for,
         and it ends where a record ends: a single record with more series than the table may hold
-        exceeds the bound for as long as it is worked on.
+        exceeds the bound until the partition's next one.
         """
         whole = [part for part in polled if self._fits(part)]
         if whole:
@@ -49,12 +49,12 @@ class Admission:
         """The slot of each observation, new series admitted, idle ones evicted for them."""
         slots = self.table.find(part.partition, part.series)
         missing = np.flatnonzero(slots < 0)
-        if not len(missing):
-            return slots
         names = list(dict.fromkeys(part.series[at] for at in missing.tolist()))
         over = self.table.count(part.partition) + len(names) - self.max_series
         if over > 0:
             self._evict(part.partition, over, keep=slots[slots >= 0])
+        if not names:
+            return slots
         self.table.admit(part.partition, names)
         return self.table.find(part.partition, part.series)
 

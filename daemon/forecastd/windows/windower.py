@@ -11,13 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from forecastd.observe.events import SeriesLosesObservations, Telemetry
 from forecastd.ports import Table
-from forecastd.records import Bools, Column, Floats, Ints, Observations, Round, Slots
-from forecastd.records import TopicPartition
+from forecastd.records import (
+    Bools,
+    Column,
+    Floats,
+    Ints,
+    Observations,
+    Round,
+    Slots,
+    TopicPartition,
+)
 from forecastd.series_tail import append_steps, tail_columns
 from forecastd.windows.admission import Admission
 
@@ -183,7 +192,7 @@ class Windower:
         gaps[numbers == 1] = 0
         order = np.argsort(earlier, kind="stable")
         bounds = np.searchsorted(earlier[order], np.arange(earlier.max() + 2))
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in pairwise(bounds):
             part = order[begin:end]
             self._append(rows, part, numbers[part], gaps[part])
             origins = part[is_origin[part]]

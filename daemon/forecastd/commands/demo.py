@@ -1,0 +1,49 @@
+"""`forecastd demo`: everything at once, to look at."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from forecastd.commands import LoadSettings
+
+NAME = "demo"
+HELP = "run a broker, the daemon and a feed of this machine's live metrics, to look at"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Where, for how long, and what is printed."""
+    parser.add_argument(
+        "--broker",
+        metavar="HOST:PORT",
+        help="use this one, with topics and a group of the demo's own, which it deletes at its end"
+        " (default: start one)",
+    )
+    parser.add_argument(
+        "--for",
+        dest="for_s",
+        type=_seconds,
+        metavar="TIME",
+        help="end this long after the daemon is ready, such as 40s (default: run until Ctrl-C)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the summary as JSON, all else to stderr"
+    )
+    parser.add_argument("--port", type=int, metavar="N", help="of the page (default: a free one)")
+
+
+def main(args: Namespace, _load: LoadSettings) -> int:
+    """Run in the foreground."""
+    from forecastd.demo.subprocess_demo import Wishes, demo_main
+
+    return demo_main(Wishes(args.broker, args.for_s, args.json, args.port))
+
+
+def _seconds(text: str) -> float:
+    from pydantic_core import PydanticCustomError
+
+    from forecastd.settings import parse_duration_ms
+
+    try:
+        return parse_duration_ms(text) / 1000
+    except PydanticCustomError as error:
+        raise ArgumentTypeError(f"{text!r}, wanted {error.message()}") from error

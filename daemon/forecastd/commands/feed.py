@@ -1,0 +1,34 @@
+"""`forecastd feed`: records to try things out with."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+from forecastd.commands import LoadSettings
+
+NAME = "feed"
+HELP = "send this machine's live metrics, and series with seasons, to a topic"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Where to."""
+    parser.add_argument(
+        "--broker", required=True, metavar="HOST:PORT", help="waited for until it answers"
+    )
+    parser.add_argument(
+        "--topic", default="records", metavar="NAME", help="created if missing (default: records)"
+    )
+    parser.add_argument(
+        "--partitions",
+        type=int,
+        default=4,
+        metavar="N",
+        help="of the topic, if it is created (default: 4)",
+    )
+
+
+def main(args: Namespace, _load: LoadSettings) -> int:
+    """Feed in the foreground until SIGTERM or Ctrl-C."""
+    from forecastd.demo.kafka_feed import feed_main
+
+    return feed_main(args.broker, args.topic, args.partitions)

@@ -1,0 +1,38 @@
+"""What stands beside a committed offset: where a restart must resume, in JSON.
+
+The daemon writes it with every commit, and tools that move offsets write it too, or leave it out: a
+commit without it says that the saved rows no longer fit.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from forecastd.records import Committed
+
+METADATA_VERSION = 1
+"""Version of what we write."""
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    forecastd: int
+    resume_from: int
+
+
+def metadata_of(committed: Committed) -> str:
+    """What to write beside a position.
+
+    >>> metadata_of(Committed(position=120, resume_from=100))
+    '{"forecastd":1,"resume_from":100}'
+    """
+    assert committed.resume_from is not None, "a commit of ours says where a restart resumes"
+    return msgspec.json.encode(_Metadata(METADATA_VERSION, committed.resume_from)).decode()
+
+
+def read_commit(position: int, metadata: str | None) -> Committed:
+    """A commit as the broker holds it; what is not ours, or of another version, says nothing."""
+    try:
+        found = msgspec.json.decode(metadata or "", type=_Metadata)
+    except msgspec.MsgspecError:
+        return Committed(position, None)
+    return Committed(position, found.resume_from if found.forecastd == METADATA_VERSION else None)

@@ -1,0 +1,300 @@
+"""Models on disk: a folder that holds one network's weights and all that is known about it.
+
+    MODEL/
+      metadata.json            architecture, version, checksum, history, scores, settings, ...
+      weights-<version>.npz    arrays in Keras's order; no pickle
+
+A folder appears whole or not at all, and is replaced in one step: new weights lie under a name of
+their own until the metadata that names them takes the place of the old.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+import secrets
+import shutil
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from forecastd import __version__
+from forecastd.architecture import Architecture
+from forecastd.errors import ModelError
+
+SCHEMA = 1
+"""Of `metadata.json`: raised when its meaning changes."""
+
+_METADATA = "metadata.json"
+_VERSION_DIGITS = 6
+
+Weights = Sequence[NDArray[np.float32]]
+
+
+class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the weights are, and what they must be."""
+
+    file: str
+    sha256: str
+
+
+class Metadata(msgspec.Struct, frozen=True, kw_only=True):
+    """What `metadata.json` holds.
+
+    Attributes:
+        version_hash: of architecture and weights, whatever wrote them and when.
+        made_by: how it came about, such as `forecastd train`.
+        software: versions of what made it.
+        facts: whatever its maker knows: history, scores, settings, data, seconds.
+    """
+
+    schema: int
+    architecture: Architecture
+    version_hash: str
+    weights: WeightsFile
+    made_by: str
+    software: dict[str, str] = {}
+    facts: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredModel:
+    """A model as it was read.
+
+    Attributes:
+        weights: float32 arrays, as `KeyedNetwork.set_weights` takes them.
+        version: `0-<hash>`: a model served from a path has no number.
+    """
+
+    architecture: Architecture
+    weights: list[NDArray[np.float32]]
+    metadata: Metadata
+    version: str
+
+
+class _Schema(msgspec.Struct):
+    schema: int
+
+
+def version_hash(architecture: Architecture, weights: Weights) -> str:
+    """Six hex digits that tell models apart by what they forecast."""
+    digest = hashlib.sha256(architecture.to_json())
+    for array in weights:
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array, np.float32).tobytes())
+    return digest.hexdigest()[:_VERSION_DIGITS]
+
+
+def save_model(
+    path: Path,
+    architecture: Architecture,
+    weights: Weights,
+    made_by: str,
+    facts: Mapping[str, Any],
+) -> Metadata:
+    """Write a model; one that is there is replaced.
+
+    Raises:
+        ModelError: something else is there, or the disk refuses.
+    """
+    hashed = version_hash(architecture, weights)
+    packed = io.BytesIO()
+    np.savez(packed, *[np.asarray(array, np.float32) for array in weights], allow_pickle=False)
+    data = packed.getvalue()
+    # The name is not the content's alone, so that a model is never overwritten while it is read.
+    name = f"weights-{hashed}-{secrets.token_hex(3)}.npz"
+    metadata = Metadata(
+        schema=SCHEMA,
+        architecture=architecture,
+        version_hash=hashed,
+        weights=WeightsFile(file=name, sha256=hashlib.sha256(data).hexdigest()),
+        made_by=made_by,
+        software=_software_versions(),
+        facts=dict(facts),
+    )
+    check_replaceable(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _write(path, metadata, data)
+            _remove_others(path, name)
+        else:
+            _create(path, metadata, data)
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}, wanted to write a model there") from error
+    return metadata
+
+
+def check_replaceable(path: Path) -> None:
+    """Whether a model may be written to `path`: to be asked before the hours that make it.
+
+    Raises:
+        ModelError: something is there that is not a model.
+    """
+    is_model = (path / _METADATA).is_file()
+    is_empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not is_model and not is_empty:
+        raise ModelError(
+            f"{path}: it is there and holds no model, wanted a path that is free or a model's"
+        )
+
+
+def load_model(path: Path) -> StoredModel:
+    """Read a model and check that it is whole.
+
+    Raises:
+        ModelError: there is none, or it cannot be used.
+    """
+    metadata = _read_metadata(path)
+    try:
+        data = (path / metadata.weights.file).read_bytes()
+    except FileNotFoundError:
+        metadata = _read_metadata(path)  # it was replaced between the two
+        data = _read(path / metadata.weights.file)
+    if hashlib.sha256(data).hexdigest() != metadata.weights.sha256:
+        raise ModelError(
+            f"{path}: {metadata.weights.file} differs from its checksum, wanted it as it was "
+            "written; copy or train the model again"
+        )
+    weights = _unpack(path, data)
+    _check_shapes(path, metadata.architecture, weights)
+    return StoredModel(metadata.architecture, weights, metadata, f"0-{metadata.version_hash}")
+
+
+def weight_shapes(architecture: Architecture) -> list[tuple[int, ...]]:
+    """Shapes of a network's weights in Keras's order, as `KeyedNetwork.weights` returns them.
+
+    >>> from forecastd.architecture import Recurrent
+    >>> cells = (Recurrent(cell="gru", units=2),)
+    >>> weight_shapes(Architecture(cells=cells, timesteps=4, features=1, outputs=3, anchor="none"))
+    [(1, 6), (2, 6), (2, 6), (2, 3), (3,)]
+    """
+    shapes: list[tuple[int, ...]] = []
+    width = architecture.step_features
+    for layer in architecture.cells:
+        gates = (4 if layer.cell == "lstm" else 3) * layer.units
+        shapes += [(width, gates), (layer.units, gates)]
+        if layer.use_bias:
+            twice = layer.cell == "gru" and layer.reset_after
+            shapes.append((2, gates) if twice else (gates,))
+        width = layer.units
+    shapes.append((width, architecture.outputs))
+    if architecture.output_bias:
+        shapes.append((architecture.outputs,))
+    return shapes
+
+
+def _software_versions() -> dict[str, str]:
+    versions = {"forecastd": __version__, "python": platform.python_version()}
+    for name in ("keras", "tensorflow", "tensorflow-cpu", "numpy"):
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
+def _create(path: Path, metadata: Metadata, data: bytes) -> None:
+    """Make the whole folder beside its place, then move it there."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    beside.mkdir()
+    try:
+        _write(beside, metadata, data)
+        beside.rename(path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _write(folder: Path, metadata: Metadata, data: bytes) -> None:
+    """Weights first; the metadata that names them appears in one step."""
+    _write_synced(folder / metadata.weights.file, data)
+    part = folder / f".{_METADATA}.{secrets.token_hex(4)}.part"
+    text = msgspec.json.format(msgspec.json.encode(metadata), indent=2)
+    _write_synced(part, text + b"\n")
+    part.replace(folder / _METADATA)
+    _sync_folder(folder)
+
+
+def _write_synced(file: Path, data: bytes) -> None:
+    with file.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_others(folder: Path, kept: str) -> None:
+    """Weights that no metadata names any more."""
+    for file in folder.glob("weights-*.npz"):
+        if file.name != kept:
+            file.unlink(missing_ok=True)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{file}: {error.strerror}, wanted a model's file") from error
+
+
+def _read_metadata(path: Path) -> Metadata:
+    if not path.exists():
+        raise ModelError(
+            f"{path}: not there, wanted a model; forecastd train and forecastd models import "
+            "make one"
+        )
+    if not (path / _METADATA).is_file():
+        raise ModelError(
+            f"{path}: no {_METADATA} in it, wanted a model's folder; forecastd models import takes "
+            "over a .keras file"
+        )
+    text = _read(path / _METADATA)
+    try:
+        schema = msgspec.json.decode(text, type=_Schema).schema
+        if schema != SCHEMA:
+            raise ModelError(
+                f"{path}: {_METADATA} of schema {schema}, wanted {SCHEMA}; another version of "
+                "forecastd wrote it"
+            )
+        metadata = msgspec.json.decode(text, type=Metadata)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: {_METADATA}: {error}, wanted what forecastd wrote") from error
+    if Path(metadata.weights.file).name != metadata.weights.file:
+        raise ModelError(f"{path}: weights at {metadata.weights.file}, wanted a file beside it")
+    return metadata
+
+
+def _unpack(path: Path, data: bytes) -> list[NDArray[np.float32]]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return [arrays[name] for name in arrays.files]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path}: weights: {error}, wanted an .npz file") from error
+
+
+def _check_shapes(path: Path, architecture: Architecture, weights: Weights) -> None:
+    found = [array.shape for array in weights]
+    wanted = weight_shapes(architecture)
+    if found != wanted:
+        raise ModelError(
+            f"{path}: weights of shapes {found}, wanted {wanted} for {architecture.describe()}"
+        )
+    if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in weights):
+        raise ModelError(f"{path}: weights that are not finite float32 numbers, wanted such")

@@ -1,0 +1,167 @@
+import uuid
+from pathlib import Path
+
+import pytest
+from kafka.admin import KafkaAdminClient
+
+from forecastd.__main__ import main
+from tests.secured_kafka import PASSWORD, SOCKETS_LEFT, SecuredKafka, secured, swept
+
+__all__ = ["secured", "swept"]
+
+pytestmark = SOCKETS_LEFT
+
+Out = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+class Checked:
+    """What `forecastd check` printed, by verdict."""
+
+    def __init__(self, capsys: Out, *words: str) -> None:
+        self.status = main(["check", *words])
+        self.lines = capsys.readouterr().out.splitlines()
+
+    def of(self, verdict: str) -> list[str]:
+        return [line[6:] for line in self.lines if line.startswith(verdict.ljust(6))]
+
+
+def own_topics(server: str) -> tuple[str, ...]:
+    """Settings with names that no other test has."""
+    mark = uuid.uuid4().hex[:8]
+    return (
+        f"--kafka.bootstrap_servers={server}",
+        f"--kafka.group_id=g-{mark}",
+        f"--ingest.topics=r-{mark}",
+        f"--ingest.dead_letter_topic=d-{mark}",
+        f"--publish.topic=f-{mark}",
+    )
+
+
+def name(words: tuple[str, ...], option: str) -> str:
+    (found,) = [word.partition("=")[2] for word in words if word.startswith(f"--{option}=")]
+    return found
+
+
+class TestWithoutBroker:
+    nobody = "--kafka.bootstrap_servers=127.0.0.1:1"
+
+    def test_says_every_fault_of_the_settings(self, capsys: Out) -> None:
+        checked = Checked(capsys, "--windows.timesteps=many", "--delivery=exactly_once")
+        assert checked.status == 1
+        assert [line.partition(":")[0] for line in checked.of("wrong")] == [
+            "delivery",
+            "windows.timesteps",
+        ]
+        assert not checked.of("ok")
+
+    def test_says_what_works_before_what_does_not(
+        self, capsys: Out, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FORECASTD_KAFKA__CLIENT_ID", "a")
+        monkeypatch.setattr("forecastd.commands.check._PATIENCE_S", 0.1)
+        checked = Checked(capsys, self.nobody, "--forecast.horizon=4")
+        assert checked.status == 1
+        assert checked.of("ok")[0].endswith(", 2 from command line, 1 from environment")
+        assert checked.of("ok")[1] == "models.serve: none, the baseline forecasts"
+        assert checked.of("hint")[0].startswith("forecast.horizon: 4, less than the 16 steps")
+        (wrong,) = checked.of("wrong")
+        assert wrong.startswith("kafka.bootstrap_servers: nothing answers at 127.0.0.1:1 (conn")
+
+    def test_looks_for_the_model(
+        self, capsys: Out, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("forecastd.commands.check._PATIENCE_S", 0.1)
+        checked = Checked(capsys, self.nobody, "--models.serve=mine")
+        assert checked.of("wrong")[0] == (
+            "models.serve: mine is not there, wanted the path of a model; forecastd train makes one"
+        )
+        (tmp_path / "mine").mkdir()
+        checked = Checked(capsys, self.nobody, "--models.serve=mine")
+        assert "models.serve: mine is there" in checked.of("ok")
+
+
+class TestWithBroker:
+    def test_finds_all_well_before_the_first_start_and_creates_nothing(
+        self, capsys: Out, kafka: str
+    ) -> None:
+        words = own_topics(kafka)
+        checked = Checked(capsys, *words)
+        assert checked.status == 0, checked.lines
+        records = name(words, "ingest.topics")
+        assert f"topic {records}: not there yet, the start would create it" in checked.of("ok")
+        assert f"group {name(words, 'kafka.group_id')}: may be joined" in checked.of("ok")
+        admin = KafkaAdminClient(bootstrap_servers=kafka)
+        assert records not in admin.list_topics()
+        admin.close()
+
+    def test_says_what_topics_must_be_made_by_hand(self, capsys: Out, kafka: str) -> None:
+        checked = Checked(capsys, *own_topics(kafka), "--kafka.create_topics=false")
+        assert checked.status == 1
+        wrong = checked.of("wrong")
+        assert len(wrong) == 4
+        assert all("create it with: kafka-topics.sh" in line for line in wrong)
+
+    def test_says_that_the_broker_would_not_create_them(self, capsys: Out, kafka: str) -> None:
+        """The broker is asked what it would do; that changes nothing."""
+        checked = Checked(capsys, *own_topics(kafka), "--kafka.replication_factor=9")
+        assert checked.status == 1
+        assert "the broker refuses to CREATE it (Unable to replicate" in checked.of("wrong")[0]
+
+    def test_counts_the_partitions_of_what_is_there(self, capsys: Out, kafka: str) -> None:
+        words = own_topics(kafka)
+        records = name(words, "ingest.topics")
+        admin = KafkaAdminClient(bootstrap_servers=kafka)
+        admin.create_topics({records: {"num_partitions": 3}}, wait_for_metadata=True)
+        admin.close()
+        assert f"topic {records}: 3 partitions" in Checked(capsys, *words).of("ok")
+
+
+class TestBehindLocks:
+    def login(self, secured: SecuredKafka) -> tuple[str, ...]:
+        return (
+            *own_topics(secured.plain)[1:],
+            f"--kafka.bootstrap_servers={secured.login}",
+            "--kafka.security_protocol=SASL_PLAINTEXT",
+            "--kafka.sasl_mechanism=SCRAM-SHA-256",
+            "--kafka.sasl_username=alice",
+            f"--kafka.sasl_password={PASSWORD}",
+        )
+
+    def test_names_every_permission_that_is_missing(
+        self, capsys: Out, secured: SecuredKafka
+    ) -> None:
+        words = self.login(secured)
+        checked = Checked(capsys, *words)
+        assert checked.status == 1
+        group = name(words, "kafka.group_id")
+        assert checked.of("wrong") == [
+            *(
+                f"topic {topic}: no permission to DESCRIBE, wanted an ACL that allows it"
+                for topic in (
+                    name(words, "ingest.topics"),
+                    name(words, "publish.topic"),
+                    name(words, "ingest.dead_letter_topic"),
+                    f"{group}-{name(words, 'ingest.topics')}-state",
+                )
+            ),
+            f"kafka.group_id: no permission to READ group {group}, wanted an ACL that allows it",
+        ]
+
+    def test_shows_no_password(self, capsys: Out, secured: SecuredKafka) -> None:
+        assert PASSWORD not in "\n".join(Checked(capsys, *self.login(secured)).lines)
+
+    def test_finds_brokers_that_send_clients_astray(
+        self, capsys: Out, secured: SecuredKafka
+    ) -> None:
+        checked = Checked(capsys, f"--kafka.bootstrap_servers={secured.lost}")
+        assert checked.status == 1
+        (wrong,) = checked.of("wrong")
+        assert wrong == (
+            "kafka.bootstrap_servers: answered, but nothing answers at 127.0.0.1:1 (connection"
+            " refused), wanted the broker's advertised.listeners to be reachable from here"
+        )

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+
+from forecastd.evaluate.skill_watch import LEADS_JUDGED, SkillWatch
+from forecastd.observe.events import ForecastsScored, SkillFell, StateReset
+from tests.in_memory import Telemetry
+
+
+def scored(
+    error: float, leads: int = LEADS_JUDGED, source: Literal["model", "baseline"] = "model"
+) -> ForecastsScored:
+    return ForecastsScored(source, leads, error * leads, float(leads), 0, 0)
+
+
+class TestSkillWatch:
+    def test_says_once_that_the_model_does_worse(self) -> None:
+        heard = Telemetry()
+        watch = SkillWatch(heard)
+        for _ in range(3):
+            watch.emit(scored(1.25))
+        (fell,) = heard.heard(SkillFell)
+        assert fell.skill == pytest.approx(-0.25)
+        assert fell.leads == LEADS_JUDGED
+
+    def test_says_it_again_only_after_it_was_clearly_better(self) -> None:
+        """Between 0 and `RECOVERED` nothing is said, so that a model on the edge is no alarm bell."""
+        heard = Telemetry()
+        watch = SkillWatch(heard)
+        for error in (1.1, 0.99, 1.1, 0.9, 1.1):
+            watch.emit(scored(error))
+        assert len(heard.heard(SkillFell)) == 2
+
+    def test_judges_on_many_leads_at_a_time(self) -> None:
+        heard = Telemetry()
+        watch = SkillWatch(heard)
+        watch.emit(scored(9.0, leads=LEADS_JUDGED - 1))
+        assert not heard.events
+        watch.emit(scored(9.0, leads=1))
+        assert len(heard.heard(SkillFell)) == 1
+        # What was judged does not count again.
+        watch.emit(scored(0.5))
+        watch.emit(scored(1.1))
+        assert len(heard.heard(SkillFell)) == 2
+
+    def test_leaves_the_baseline_and_other_events_alone(self) -> None:
+        heard = Telemetry()
+        watch = SkillWatch(heard)
+        watch.emit(scored(9.0, source="baseline"))
+        watch.emit(StateReset(1))
+        assert not heard.events
+
+    def test_says_nothing_where_the_naive_forecast_is_perfect(self) -> None:
+        """A flat series: a ratio to an error of nothing is no skill."""
+        heard = Telemetry()
+        SkillWatch(heard).emit(ForecastsScored("model", LEADS_JUDGED, 1.0, 0.0, 0, 0))
+        assert not heard.events

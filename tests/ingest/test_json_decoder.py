@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from forecastd.ingest.json_decoder import Fields, JsonDecoder
+from forecastd.memory.log import MemoryRecord
+from forecastd.records import EARLIEST_MS, REJECT_REASONS, Decoded, TopicPartition
+
+P3 = TopicPartition("records", 3)
+NOW_MS = 1_700_000_000_000
+HOUR_MS = 3_600_000
+GOOD = b'{"series": "a", "timestamp": 1700000000000, "value": 1.5}'
+
+
+def decoder(**changed: Any) -> JsonDecoder:
+    fields: dict[str, Any] = {
+        "series": ("series",),
+        "separator": ".",
+        "time": "timestamp",
+        "time_format": "auto",
+        "values": ("value",),
+        "max_ahead_ms": HOUR_MS,
+    }
+    return JsonDecoder(Fields(**{**fields, **changed}))
+
+
+def record(
+    value: bytes | None, offset: int = 7, timestamp: int = NOW_MS, key: bytes | None = b"key"
+) -> MemoryRecord:
+    return MemoryRecord(offset, timestamp, key, value)
+
+
+def obs(**changed: Any) -> dict[str, Any]:
+    return {"series": "a", "timestamp": NOW_MS, "value": 1.5, **changed}
+
+
+def decode(*values: bytes | None, **changed: Any) -> Decoded:
+    return decoder(**changed).decode(P3, [record(value, at) for at, value in enumerate(values)])
+
+
+def only_reject(value: bytes, **changed: Any) -> tuple[str, str]:
+    """Reason and sentence of the only record, which is bad."""
+    decoded = decoder(**changed).decode(P3, [record(value)])
+    assert not decoded.observations.series
+    (reject,) = decoded.rejects
+    assert reject.partition == P3
+    assert reject.record.value == value
+    return reject.reason, reject.error
+
+
+class TestGoodRecords:
+    def test_give_their_observations_in_order(self) -> None:
+        two = json.dumps([obs(series="b", value=2), obs(series="c", value=-3e38)]).encode()
+        decoded = decode(GOOD, two, GOOD)
+        found = decoded.observations
+        assert found.partition == P3
+        assert found.series == ["a", "b", "c", "a"]
+        assert found.values.tolist() == [[1.5], [2.0], [-3e38], [1.5]]
+        assert found.offsets.tolist() == [0, 1, 1, 2]
+        assert found.at_ms.tolist() == [NOW_MS] * 4
+        assert found.recorded_ms.tolist() == [NOW_MS] * 4
+        assert (decoded.rejects, decoded.tombstones) == ([], 0)
+
+    def test_may_be_none(self) -> None:
+        decoded = decode()
+        assert decoded.observations.series == []
+        assert decoded.observations.values.shape == (0, 1)
+
+    def test_may_hold_anything_else_besides(self) -> None:
+        more = obs(more={"deep": [1, None, {"x": []}]}, text="é😀\n", none=None, big=10**30)
+        assert decode(json.dumps(more).encode()).observations.series == ["a"]
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            GOOD.replace(b" ", b""),
+            b" \r\n\t" + GOOD + b"\n\n",
+            json.dumps(obs(), indent=4).encode(),
+            json.dumps([obs()], indent=1).encode(),
+            GOOD.replace(b"1.5", b"15e-1"),
+            GOOD.replace(b'"value": 1.5', b'"value": 9, "value": 1.5'),  # JSON: the last one counts
+        ],
+    )
+    def test_may_be_written_as_json_allows(self, value: bytes) -> None:
+        decoded = decode(GOOD, value, GOOD)
+        assert decoded.observations.values.ravel().tolist() == [1.5] * 3
+        assert decoded.observations.offsets.tolist() == [0, 1, 2]
+
+    def test_come_from_nested_fields(self) -> None:
+        value = {
+            "tags": {"host": "h1", "cpu": 0},
+            "fields": {"a": 1, "b": {"c": 2}},
+            "t": "2024-01-01",
+        }
+        decoded = decode(
+            json.dumps(value).encode(),
+            series=("tags.host", "tags.cpu"),
+            separator="/",
+            time="t",
+            values=("fields.b.c", "fields.a"),
+            max_ahead_ms=10**12,
+        )
+        assert decoded.observations.series == ["h1/0"]
+        assert decoded.observations.values.tolist() == [[2.0, 1.0]]
+        assert decoded.observations.at_ms.tolist() == [1_704_067_200_000]
+
+    def test_may_have_fields_that_python_could_not_name(self) -> None:
+        value = json.dumps({"my series!": "a", "class": 1, "f0": NOW_MS}).encode()
+        changed = {"series": ("my series!",), "values": ("class",), "time": "f0"}
+        assert decode(value, **changed).observations.series == ["a"]
+
+    @pytest.mark.parametrize(
+        ("series", "name"), [(5, "5"), (-1, "-1"), ("5", "5"), (10**30, "1" + 30 * "0")]
+    )
+    def test_may_name_their_series_by_a_number(self, series: str | int, name: str) -> None:
+        assert decode(json.dumps(obs(series=series)).encode()).observations.series == [name]
+
+    def test_may_name_their_series_by_the_key(self) -> None:
+        records = [record(b'{"value": 1}', key="host é".encode())]
+        found = decoder(series=(), time=None).decode(P3, records).observations
+        assert found.series == ["host é"]
+        assert found.at_ms.tolist() == [NOW_MS]
+
+    @pytest.mark.parametrize("name", ["x" * 512, "é" * 256, "😀" * 128, '"\n\\', " ", "a\u0000b"])
+    def test_may_have_names_of_512_bytes(self, name: str) -> None:
+        assert decode(json.dumps(obs(series=name)).encode(), GOOD).observations.series == [
+            name,
+            "a",
+        ]
+
+    @pytest.mark.parametrize("at_ms", [EARLIEST_MS, NOW_MS + HOUR_MS])
+    def test_may_have_times_from_1990_to_an_hour_ahead(self, at_ms: int) -> None:
+        assert decode(json.dumps(obs(timestamp=at_ms)).encode()).observations.at_ms == [at_ms]
+
+    def test_may_have_times_of_every_form_in_one_poll(self) -> None:
+        forms = [NOW_MS, NOW_MS // 1_000, NOW_MS * 1_000, NOW_MS * 10**6, NOW_MS / 1_000]
+        values = [json.dumps(obs(timestamp=form)).encode() for form in [*forms, str(NOW_MS)]]
+        values.append(json.dumps(obs(timestamp="2023-11-14T22:13:20+00:00")).encode())
+        assert decode(*values).observations.at_ms.tolist() == [NOW_MS] * 7
+
+    def test_of_the_oldest_form_have_no_timestamp_to_be_ahead_of(self) -> None:
+        old = record(json.dumps(obs(timestamp=4 * NOW_MS)).encode(), timestamp=-1)
+        assert decoder().decode(P3, [old]).observations.at_ms.tolist() == [4 * NOW_MS]
+
+    def test_with_an_absurd_timestamp_of_their_own_still_count(self) -> None:
+        """A producer may write any int64; adding `max_ahead` to it must not overflow."""
+        absurd = record(GOOD, timestamp=2**63 - 1)
+        assert decoder().decode(P3, [absurd]).observations.at_ms.tolist() == [NOW_MS]
+
+
+BROKEN: dict[str, tuple[bytes, str, str]] = {
+    # what: value, reason, the sentence behind "records[3]@7"
+    "no bytes": (b"", "empty", ": no bytes, wanted a JSON object or a non-empty array of them"),
+    "empty array": (b"[]", "empty", ": an empty array, wanted at least one observation"),
+    "spaces": (b"  ", "json", ": not JSON: input data was truncated, wanted a JSON object or array"),
+    "text": (b"broken", "json", ": not JSON: invalid character (byte 0), wanted a JSON object or array"),
+    "cut": (GOOD[:-1], "json", ": not JSON: input data was truncated, wanted a JSON object or array"),
+    "two in one": (GOOD + GOOD, "json", ": not JSON: trailing characters (byte 58), wanted a JSON object or array"),
+    "a line each": (GOOD + b"\n" + GOOD, "json", ": not JSON: trailing characters (byte 59), wanted a JSON object or array"),
+    "NUL behind": (GOOD + b"\0", "json", ": not JSON: trailing characters (byte 58), wanted a JSON object or array"),
+    "BOM": (b"\xef\xbb\xbf" + GOOD, "json", ": not JSON: invalid character (byte 0), wanted a JSON object or array"),
+    "UTF-16": (GOOD.decode().encode("utf-16"), "json", ": not JSON: invalid character (byte 0), wanted a JSON object or array"),
+    "Latin-1": (GOOD.replace(b'"a"', b'"\xe4"'), "json", ": not JSON: 'utf-8' codec can't decode byte 0xe4 in position 0: unexpected end of data, wanted a JSON object or array"),
+    "half a surrogate pair": (GOOD.replace(b'"a"', b'"\\ud83d"'), "json", ": not JSON: unexpected end of escaped utf-16 surrogate pair (byte 18), wanted a JSON object or array"),
+    "NaN": (GOOD.replace(b"1.5", b"NaN"), "json", ": not JSON: invalid character (byte 53), wanted a JSON object or array"),
+    "Infinity": (GOOD.replace(b"1.5", b"-Infinity"), "json", ": not JSON: invalid character (byte 54), wanted a JSON object or array"),
+    "single quotes": (GOOD.replace(b'"', b"'"), "json", ": not JSON: object keys must be strings (byte 1), wanted a JSON object or array"),
+    "trailing comma": (GOOD[:-1] + b",}", "json", ": not JSON: trailing comma in object (byte 57), wanted a JSON object or array"),
+    "leading zero": (GOOD.replace(b"1.5", b"01"), "json", ": not JSON: invalid number (byte 54), wanted a JSON object or array"),
+    "line feed in text": (GOOD.replace(b'"a"', b'"a\n"'), "json", ": not JSON: invalid character (byte 13), wanted a JSON object or array"),
+    "deep array": (GOOD[:-1] + b', "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "json", ": JSON nested too deeply, wanted an observation"),
+    "deep object": (b'{"x":' * 200_000, "json", ": JSON nested too deeply, wanted an observation"),
+    "a number": (b"5", "shape", ": JSON of type int, wanted object or array"),
+    "string": (b'"x"', "shape", ": JSON of type str, wanted object or array"),
+    "null": (b"null", "shape", ": JSON of type null, wanted object or array"),
+    "array of numbers": (b"[5]", "shape", "[0]: JSON of type int, wanted object"),
+    "array in array": (b"[" + GOOD + b",[" + GOOD + b"]]", "shape", "[1]: JSON of type array, wanted object"),
+    "null in array": (b"[" + GOOD + b",null]", "shape", "[1]: JSON of type null, wanted object"),
+    "no value": (b'{"series": "a", "timestamp": 1}', "missing", ": no field 'value', wanted one"),
+    "no series": (b'{"value": 1, "timestamp": 1}', "missing", ": no field 'series', wanted one"),
+    "no time in array": (b"[" + GOOD + b',{"series": "a", "value": 1}]', "missing", "[1]: no field 'timestamp', wanted one"),
+    "other case": (GOOD.replace(b"value", b"Value"), "missing", ": no field 'value', wanted one"),
+    "null value": (GOOD.replace(b"1.5", b"null"), "type", ": field 'value' is of type null, wanted float"),
+    "value in quotes": (GOOD.replace(b"1.5", b'"1.5"'), "type", ": field 'value' is of type str, wanted float"),
+    "n/a in array": (b"[" + GOOD + b"," + GOOD.replace(b"1.5", b'"n/a"') + b"]", "type", "[1]: field 'value' is of type str, wanted float"),
+    "true": (GOOD.replace(b"1.5", b"true"), "type", ": field 'value' is of type bool, wanted float"),
+    "value is an array": (GOOD.replace(b"1.5", b"[1.5]"), "type", ": field 'value' is of type array, wanted float"),
+    "series is null": (GOOD.replace(b'"a"', b"null"), "type", ": field 'series' is of type null, wanted int or str"),
+    "series is a float": (GOOD.replace(b'"a"', b"1.5"), "type", ": field 'series' is of type float, wanted int or str"),
+    "time is an object": (GOOD.replace(b"1700000000000", b"{}"), "type", ": field 'timestamp' is of type object, wanted int or float or str"),
+    "beyond float64": (GOOD.replace(b"1.5", b"1e999"), "number", ": field 'value' is out of range, wanted a finite number in float32's range"),
+    "400 digits": (GOOD.replace(b"1.5", b"9" * 400), "number", ": field 'value' is out of range, wanted a finite number in float32's range"),
+    "beyond float32": (GOOD.replace(b"1.5", b"-3.5e38"), "number", ": field 'value' is -3.5e+38, wanted a finite number in float32's range"),
+    "second is beyond float32": (b"[" + GOOD + b"," + GOOD.replace(b"1.5", b"4e38") + b"]", "number", "[1]: field 'value' is 4e+38, wanted a finite number in float32's range"),
+    "series of 5000 digits": (GOOD.replace(b'"a"', b"9" * 5000), "number", ": field 'series' is out of range, wanted a number of fewer digits"),
+    "empty name": (GOOD.replace(b'"a"', b'""'), "series", ": field 'series' has 0 bytes, wanted a series name of 1 to 512"),
+    "long name": (GOOD.replace(b'"a"', b'"' + b"x" * 513 + b'"'), "series", ": field 'series' has 513 bytes, wanted a series name of 1 to 512"),
+    "name long in bytes alone": (GOOD.replace(b'"a"', '"{}"'.format("€" * 171).encode()), "series", ": field 'series' has 513 bytes, wanted a series name of 1 to 512"),
+    "time is no time": (GOOD.replace(b"1700000000000", b'"soon"'), "time", ": field 'timestamp' is 'soon', wanted a time (auto)"),
+    "time is empty": (GOOD.replace(b"1700000000000", b'""'), "time", ": field 'timestamp' is '', wanted a time (auto)"),
+    "long text for a time": (GOOD.replace(b"1700000000000", b'"' + b"z" * 99 + b'"'), "time", ": field 'timestamp' is '" + "z" * 76 + "..., wanted a time (auto)"),
+    "before 1990": (GOOD.replace(b"1700000000000", b"631151999999"), "time", ": field 'timestamp' is 631151999999, wanted a time from 1990 on"),
+    "zero": (GOOD.replace(b"1700000000000", b"0"), "time", ": field 'timestamp' is 0, wanted a time from 1990 on"),
+    "negative": (GOOD.replace(b"1700000000000", b"-1700000000000"), "time", ": field 'timestamp' is -1700000000000, wanted a time from 1990 on"),
+    "huge": (GOOD.replace(b"1700000000000", b"9" * 40), "time", ": field 'timestamp' is " + "9" * 40 + ", wanted a time (auto)"),
+    "an hour and a moment ahead": (GOOD.replace(b"1700000000000", b"1700003600001"), "time", ": field 'timestamp' is 1700003600001 (1700003600001 ms), wanted a time at most ingest.max_ahead after the record's own timestamp"),
+    "ahead, as text": (GOOD.replace(b"1700000000000", b'"2024-01-01"'), "time", ": field 'timestamp' is '2024-01-01' (1704067200000 ms), wanted a time at most ingest.max_ahead after the record's own timestamp"),
+}  # fmt: skip
+
+
+class TestBrokenRecords:
+    @pytest.mark.parametrize(("value", "reason", "said"), BROKEN.values(), ids=BROKEN.keys())
+    def test_are_rejected_with_where_what_and_wanted(
+        self, value: bytes, reason: str, said: str
+    ) -> None:
+        assert only_reject(value) == (reason, f"records[3]@7{said}")
+        assert reason in REJECT_REASONS
+        assert re.fullmatch(r"records\[3\]@7(\[\d+\])?: .+, wanted .+[^.!]", f"records[3]@7{said}")
+
+    @pytest.mark.parametrize("value", [value for value, _, _ in BROKEN.values()], ids=BROKEN.keys())
+    def test_cost_themselves_alone(self, value: bytes) -> None:
+        """Whatever its neighbours are, each record is read as what its own sender wrote."""
+        array = b"[" + GOOD + b"," + GOOD + b"]"
+        decoded = decode(GOOD, value, array, None, b"", value, GOOD)
+        assert decoded.observations.offsets.tolist() == [0, 2, 2, 6]
+        assert decoded.observations.series == ["a"] * 4
+        assert [reject.record.offset for reject in decoded.rejects] == [1, 4, 5]
+        assert decoded.tombstones == 1
+
+    @pytest.mark.parametrize("series", [["a", "b"], ["a"] * 1_000])
+    def test_are_rejected_whole(self, series: Sequence[str]) -> None:
+        """An array with one bad element gives no observation, wherever the element stands."""
+        for at in {0, len(series) - 1}:
+            items = [obs(series=name) for name in series]
+            items[at]["value"] = 1e39
+            decoded = decode(GOOD, json.dumps(items).encode(), GOOD)
+            assert decoded.observations.offsets.tolist() == [0, 2]
+            (reject,) = decoded.rejects
+            assert reject.error.startswith(f"records[3]@1[{at}]: field 'value' is 1e+39, wanted")
+
+    def test_are_told_with_their_first_fault(self) -> None:
+        items = [obs(), obs(timestamp=5), obs(value=1e39)]
+        assert only_reject(json.dumps(items).encode())[1].startswith("records[3]@7[1]: field 'time")
+
+    def test_of_two_halves_do_not_make_a_whole(self) -> None:
+        """Joined by a line feed, these three are three good lines of JSON, of other records."""
+        cut = GOOD.index(b",") + 1
+        decoded = decode(b"[" + GOOD + b",", GOOD + b"]", GOOD + GOOD, GOOD[:cut], GOOD[cut:], b" ")
+        assert decoded.observations.series == []
+        assert [reject.record.offset for reject in decoded.rejects] == [0, 1, 2, 3, 4, 5]
+
+    def test_in_an_order_of_offsets_come_out_in_that_order(self) -> None:
+        late = json.dumps(obs(timestamp=1)).encode()
+        decoded = decode(late, b"{", late, b"[]", late)
+        assert [reject.record.offset for reject in decoded.rejects] == [0, 1, 2, 3, 4]
+
+    @pytest.mark.parametrize("time_format", ["s", "ms", "us", "ns", "iso8601", "auto"])
+    @pytest.mark.parametrize(
+        "time", ["9" * 4299, "-" + "9" * 4299, "-1e300", "1e300", '"1e300"', '"-9e99"']
+    )
+    def test_with_times_of_any_size_are_rejected(self, time: str, time_format: str) -> None:
+        """Beyond int64, beyond float64, beyond the digits that Python agrees to print."""
+        value = GOOD.replace(b"1700000000000", time.encode())
+        reason, error = only_reject(value, time_format=time_format)
+        assert reason == "time"
+        assert len(error) < 250
+
+    @pytest.mark.parametrize(
+        ("key", "said"),
+        [
+            (None, "the key has 0 bytes, wanted a series name of 1 to 512"),
+            (b"", "the key has 0 bytes, wanted a series name of 1 to 512"),
+            (b"k" * 513, "the key has 513 bytes, wanted a series name of 1 to 512"),
+            (b"\xff\xfe", "the key is not UTF-8, wanted a series name"),
+        ],
+    )
+    def test_may_be_so_because_of_their_key(self, key: bytes | None, said: str) -> None:
+        bad = record(b'{"value": 1}', key=key)
+        (reject,) = decoder(series=(), time=None).decode(P3, [bad]).rejects
+        assert (reject.reason, reject.error) == ("series", f"records[3]@7: {said}")
+
+    @pytest.mark.parametrize(
+        ("timestamp", "said"),
+        [
+            (-1, "the record's timestamp is -1, wanted a time from 1990 on"),
+            (
+                2**63 - 1,
+                f"the record's timestamp is {2**63 - 1}, wanted a time before the year 10000",
+            ),
+        ],
+    )
+    def test_may_be_so_because_of_their_timestamp(self, timestamp: int, said: str) -> None:
+        bad = record(GOOD, timestamp=timestamp)
+        (reject,) = decoder(time=None).decode(P3, [bad]).rejects
+        assert (reject.reason, reject.error) == ("time", f"records[3]@7: {said}")
+
+    def test_name_nested_fields_by_their_path(self) -> None:
+        changed = {"values": ("a.b.c",), "series": ("tags.host", "tags.cpu")}
+        assert only_reject(b'{"a": {"b": {}}, "tags": {"host": "", "cpu": 1}, "timestamp": 1}', **changed) == (
+            "missing", "records[3]@7: no field 'a.b.c', wanted one",
+        )  # fmt: skip
+        assert only_reject(b'{"a": 5, "tags": {"host": "", "cpu": 1}, "timestamp": 1}', **changed) == (
+            "type", "records[3]@7: field 'a' is of type int, wanted object",
+        )  # fmt: skip
+        long = json.dumps(
+            {"a": {"b": {"c": 1}}, "tags": {"host": "x" * 600, "cpu": 1}, "timestamp": NOW_MS}
+        )
+        assert only_reject(long.encode(), **changed) == (
+            "series", "records[3]@7: field 'tags.host+tags.cpu' has 602 bytes, wanted a series name of 1 to 512",
+        )  # fmt: skip
+
+    def test_made_at_random_never_do_more_than_be_rejected(self) -> None:
+        """Bytes cut, doubled, flipped and glued together: no exception, no record lost or made."""
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            values = []
+            for _ in range(30):
+                value = bytearray(GOOD if rng.random() < 0.5 else b"[" + GOOD + b"," + GOOD + b"]")
+                for _ in range(int(rng.integers(0, 3))):
+                    at = int(rng.integers(len(value)))
+                    value[at : at + int(rng.integers(0, 3))] = rng.bytes(int(rng.integers(0, 3)))
+                values.append(bytes(value))
+            together = decode(*values)
+            offsets = [reject.record.offset for reject in together.rejects]
+            assert sorted({*together.observations.offsets.tolist(), *offsets}) == list(range(30)), (
+                seed
+            )
+            assert not set(together.observations.offsets.tolist()) & set(offsets), seed
+            for at, value in enumerate(values):
+                alone = decoder().decode(P3, [record(value, at)])
+                here = together.observations.offsets == at
+                assert (
+                    alone.observations.values.tolist()
+                    == together.observations.values[here].tolist()
+                )
+                told = [reject.error for reject in together.rejects if reject.record.offset == at]
+                assert [reject.error for reject in alone.rejects] == told
+
+
+class TestTombstones:
+    def test_are_counted_and_hold_nothing(self) -> None:
+        decoded = decode(None, GOOD, None)
+        assert decoded.tombstones == 2
+        assert decoded.observations.offsets.tolist() == [1]
+        assert decoded.rejects == []
