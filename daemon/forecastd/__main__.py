@@ -20,10 +20,12 @@ from forecastd.commands import (
     check,
     demo,
     feed,
+    forecast,
     models,
     run,
     schema,
     settings,
+    state,
     train,
 )
 from forecastd.errors import ForecastdError
@@ -37,7 +39,9 @@ COMMANDS: tuple[Command, ...] = (
     settings,
     schema,
     train,
+    forecast,
     models,
+    state,
     broker,
     demo,
     feed,

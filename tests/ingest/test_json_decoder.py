@@ -177,6 +177,8 @@ BROKEN: dict[str, tuple[bytes, str, str]] = {
     "deep array": (GOOD[:-1] + b', "x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "json", ": JSON nested too deeply, wanted an observation"),
     "deep object": (b'{"x":' * 200_000, "json", ": JSON nested too deeply, wanted an observation"),
     "a number": (b"5", "shape", ": JSON of type int, wanted object or array"),
+    "a huge number": (b"1e999", "shape", ": a number out of range, wanted an object"),
+    "array of huge numbers": (b"[" + b"9" * 5000 + b"]", "shape", "[0]: a number out of range, wanted an object"),
     "string": (b'"x"', "shape", ": JSON of type str, wanted object or array"),
     "null": (b"null", "shape", ": JSON of type null, wanted object or array"),
     "array of numbers": (b"[5]", "shape", "[0]: JSON of type int, wanted object"),

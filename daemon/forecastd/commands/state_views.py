@@ -7,21 +7,20 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from forecastd.clock import SystemClock
-from forecastd.commands.state_words import (
+from forecastd.commands.series_facts import SeriesFacts, event_time, facts_of
+from forecastd.commands.state_figures import (
     PartitionFigures,
-    SeriesFacts,
-    event_time,
-    facts_in_words,
-    facts_of,
     figures_in_words,
-    plain,
+    figures_of,
     total_of,
 )
-from forecastd.errors import StateError, TopicError
-from forecastd.observe.stdout_lines import escape_controls
+from forecastd.commands.state_words import facts_in_words, iso, plain
+from forecastd.errors import ModelError, StateError, TopicError
+from forecastd.forecast.forecaster import version_key
 from forecastd.records import TopicPartition
 from forecastd.settings import Settings
 from forecastd.state.kafka_group import GroupAdmin
@@ -37,11 +36,9 @@ class Glance(NamedTuple):
     at_ms: int | None
 
 
-class Whole(NamedTuple):
-    """A row, raw and read."""
-
-    row: bytes
-    content: Row
+def whole(row: bytes, content: Row) -> tuple[bytes, Row]:
+    """Keep a row, raw and read."""
+    return row, content
 
 
 def glance(_row: bytes, content: Row) -> Glance:
@@ -54,13 +51,14 @@ def show(args: Namespace, settings: Settings) -> int:
     with GroupAdmin(settings) as group:
         places = places_of(group, args, settings)
     found: list[SeriesFacts] = []
+    versions = known_versions(settings)
     with row_reader(settings) as reader:
         for place in places:
-            rows = SavedRows(meaning_of(settings), Whole, only=args.series)
+            rows = SavedRows(meaning_of(settings), whole, only=args.series)
             read(reader, place, rows, settings)
             saved = rows.series.get(args.series)
             if saved is not None and saved.key:
-                found.append(_facts(place, args.series, saved, settings))
+                found.append(facts_of(place, args.series, saved, versions))
     if not found:
         raise StateError(not_saved(args.series, places, settings))
     for number, facts in enumerate(found):
@@ -109,7 +107,7 @@ def stats(args: Namespace, settings: Settings) -> int:
             read(reader, place, rows, settings)
             topic = settings.state_topic(place.topic)
             offsets = (committed.get(place), bounds.get(place))
-            figures.append(PartitionFigures.of(place, topic, rows, *offsets))
+            figures.append(figures_of(place, topic, rows, *offsets))
     total = total_of(figures)
     if args.json:
         parts = [part.as_json() for part in figures]
@@ -176,7 +174,7 @@ def not_saved(series: str, places: Sequence[TopicPartition], settings: Settings)
         where = plain(str(places[0]))
     every = settings.state.row_every
     why = f"a row is saved after state.row_every ({every}) windows, at the first commit after them"
-    return f"series {escape_controls(series)}: no saved row in {where}, wanted one; {why}"
+    return f"series {plain(series)}: no saved row in {where}, wanted one; {why}"
 
 
 def say(text: str) -> None:
@@ -185,23 +183,21 @@ def say(text: str) -> None:
     sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
-def _facts(
-    place: TopicPartition, series: str, saved: SavedSeries[Whole], settings: Settings
-) -> SeriesFacts:
-    return facts_of(
-        place,
-        series,
-        saved.kept.content if saved.kept else None,
-        row_bytes=len(saved.kept.row) if saved.kept else 0,
-        saved=saved,
-        settings=settings,
-    )
+def known_versions(settings: Settings) -> dict[int, str]:
+    """The model that `models.serve` names, by what a row holds of it."""
+    from forecastd.disk_models import load_model
+
+    if settings.models.serve is None:
+        return {}
+    try:
+        version = load_model(Path(settings.models.serve)).version
+    except ModelError:
+        return {}  # it lies where the daemon runs, which may be elsewhere
+    return {version_key(version): version}
 
 
 def _as_line(place: TopicPartition, name: str, saved: SavedSeries[Glance], width: int) -> str:
-    from forecastd.commands.state_words import iso
-
-    series, where = escape_controls(name), f"{place!s:<{width}}"
+    series, where = plain(name), f"{place!s:<{width}}"
     if saved.kept is None:
         return f"{'cannot be read':<24}  {'-':>9}  {'-':>11}  {where}  {series}"
     last, steps = iso(saved.kept.at_ms), saved.kept.steps

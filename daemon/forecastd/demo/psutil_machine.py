@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from forecastd.demo.demo_error import DemoError
 
@@ -77,11 +78,21 @@ class Machine:
         }
 
     def _count(self) -> _Counters:
-        disk, network = self._psutil.disk_io_counters(), self._psutil.net_io_counters()
+        disk = _counters(self._psutil.disk_io_counters)
+        network = _counters(self._psutil.net_io_counters)
         return _Counters(
             time.monotonic(),
-            disk.read_bytes if disk else None,
-            disk.write_bytes if disk else None,
-            network.bytes_recv if network else None,
-            network.bytes_sent if network else None,
+            disk.get("read_bytes"),
+            disk.get("write_bytes"),
+            network.get("bytes_recv"),
+            network.get("bytes_sent"),
         )
+
+
+def _counters(read: Callable[[], Any]) -> dict[str, int]:
+    """What psutil counts of all devices of a kind; empty where a container shows it none."""
+    try:
+        counted = read()
+    except (OSError, NotImplementedError):
+        return {}
+    return {} if counted is None else counted._asdict()

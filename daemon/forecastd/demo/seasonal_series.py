@@ -59,13 +59,12 @@ class SeasonalSeries:
         seed = int.from_bytes(self.name.encode()[-7:], "big")
         values = self.level + self.swing * self.shape(phase)
         values += self.drift_per_minute * turned + self.noise * _normal(at_ms, seed)
-        rounded: Floats = np.round(np.maximum(values, self.lowest), self.decimals)
-        return rounded
+        return np.asarray(np.round(np.maximum(values, self.lowest), self.decimals))
 
 
 def wave(phase: Floats) -> Floats:
     """A sine: temperatures, tides, loads of large crowds."""
-    return np.sin(2 * np.pi * phase)
+    return np.asarray(np.sin(2 * np.pi * phase))
 
 
 def two_peaks(phase: Floats) -> Floats:
@@ -85,12 +84,12 @@ def ramp(phase: Floats) -> Floats:
 
 def shifts(phase: Floats) -> Floats:
     """On and off, with a short way between: machines that people switch."""
-    return np.tanh(3 * np.sin(2 * np.pi * phase))
+    return np.asarray(np.tanh(3 * wave(phase)))
 
 
 def ripples(phase: Floats) -> Floats:
     """A slow wave that carries one of a third of its length."""
-    return 0.6 * np.sin(2 * np.pi * phase) + 0.4 * np.sin(6 * np.pi * phase)
+    return 0.6 * wave(phase) + 0.4 * wave(3 * phase)
 
 
 def heartbeat(phase: Floats) -> Floats:
@@ -99,28 +98,28 @@ def heartbeat(phase: Floats) -> Floats:
 
 
 SEASONAL_SERIES = (
-    SeasonalSeries("shop.orders", two_peaks, 9_600, 140, 110, 5, lowest=0, decimals=0),
-    SeasonalSeries("office.temperature", wave, 8_000, 21.5, 2.8, 0.1),
-    SeasonalSeries("mail.queue_length", ramp, 5_600, 46, 42, 2, lowest=0, decimals=0),
-    SeasonalSeries("plant.power_kw", shifts, 7_200, 310, 120, 6, decimals=1),
     SeasonalSeries("api.latency_ms", spike, 6_400, 95, 65, 3, lowest=1, decimals=1),
-    SeasonalSeries("harbour.tide_m", ripples, 11_200, 2.4, 1.3, 0.04),
+    SeasonalSeries("bakery.orders", two_peaks, 9_600, 140, 110, 5, lowest=0, decimals=0),
+    SeasonalSeries("boiler.pressure_bar", heartbeat, 5_200, 4.1, 0.9, 0.03),
+    SeasonalSeries("dock.tide_m", ripples, 11_200, 2.4, 1.3, 0.04),
+    SeasonalSeries("factory.power_kw", shifts, 7_200, 310, 120, 6, decimals=1),
+    SeasonalSeries("greenhouse.temperature", wave, 8_000, 21.5, 2.8, 0.1),
+    SeasonalSeries("mail.queue_length", ramp, 5_600, 46, 42, 2, lowest=0, decimals=0),
     SeasonalSeries(
         "web.requests_per_s", wave, 4_800, 800, 210, 12, drift_per_minute=90, lowest=0, decimals=0
     ),
-    SeasonalSeries("pump.pressure_bar", heartbeat, 5_200, 4.1, 0.9, 0.03),
 )
 """Shapes, levels, units and amounts of noise as different as those of a real input topic."""
 
 
 def _bump(phase: Floats, middle: float, width: float) -> Floats:
-    return np.exp(-0.5 * ((phase - middle) / width) ** 2)
+    return np.asarray(np.exp(-0.5 * ((phase - middle) / width) ** 2))
 
 
 def _normal(at_ms: Ints, seed: int) -> Floats:
     """Normal noise that depends on time and seed alone (Box and Muller, 1958)."""
     first, second = (_uniform(at_ms, seed + part) for part in (0, 1 << 60))
-    return np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second)
+    return np.asarray(np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second))
 
 
 def _uniform(at_ms: Ints, seed: int) -> Floats:
@@ -130,4 +129,5 @@ def _uniform(at_ms: Ints, seed: int) -> Floats:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     mixed ^= mixed >> np.uint64(31)
-    return ((mixed >> np.uint64(11)).astype(np.float64) + 1) / 2**53
+    uniform: Floats = ((mixed >> np.uint64(11)).astype(np.float64) + 1) / 2**53
+    return uniform

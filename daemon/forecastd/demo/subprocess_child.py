@@ -54,7 +54,7 @@ class Child:
     def __enter__(self) -> Self:
         leash = (sys.executable, "-I", "-S", kafka_leash.__file__, str(os.getpid()))
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603  # ourselves, with words of our own
                 [*leash, sys.executable, "-m", "forecastd", *self._arguments],
                 cwd=self._folder,
                 env=_environment(),

@@ -39,7 +39,7 @@ _HISTORY_STEPS, _HISTORY_COPIES = 204, 10
 TensorFlow has to prepare for only once."""
 
 _PARTITIONS = 4
-_TRAINING_S, _READY_S = 300.0, 120.0
+_BROKER_S, _TRAINING_S, _READY_S = 5.0, 300.0, 120.0
 _POLL_S = 0.05
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
@@ -128,12 +128,13 @@ class _Demo:
         training.wait(_TRAINING_S, "a trained model")
         self._say("the model is trained; the daemon starts")
         daemon = ends.enter_context(self._daemon(folder, bootstrap))
-        words = ["feed", "--broker", bootstrap, "--topic", names.records]
-        feed = ends.enter_context(Child("feed", words, folder))
         page = self._await_ready(daemon)
         self._watch = Watch(page, self._say, self._start_s, broker_s)
         self._say(f"ready; the page is {page.address} and Ctrl-C ends the demo")
         self._say(f"in the meantime, topics {names.records} and {names.forecasts} of {bootstrap}")
+        # Not earlier: nothing should have to wait for the daemon, and be shown as delayed.
+        words = ["feed", "--broker", bootstrap, "--topic", names.records]
+        feed = ends.enter_context(Child("feed", words, folder))
 
         def check() -> None:
             if self._kafka is not None and not self._kafka.pids:
@@ -148,9 +149,9 @@ class _Demo:
 
     def _start_broker(self, ends: ExitStack, folder: Path) -> str:
         self._kafka = EmbeddedKafka(folder / "broker")
-        self._kafka.start()
         # A clean end would only serve the data, which go with the folder.
         ends.callback(self._kafka.kill)
+        self._kafka.start()
         bootstrap = self._kafka.bootstrap
         self._say(f"the broker is ready: {bootstrap}")
         self._prepare(bootstrap, ends)
@@ -159,17 +160,15 @@ class _Demo:
     def _prepare(self, bootstrap: str, ends: ExitStack) -> None:
         """Make the input topic; what a demo makes on somebody else's broker goes at its end."""
         settings = kafka_settings(bootstrap)
-        if self._names.prefix:
-            ends.callback(delete_all, self._names, settings)
-        with TopicAdmin(settings) as admin:
+        with TopicAdmin(settings, _BROKER_S) as admin:
+            if self._names.prefix:
+                ends.callback(delete_all, self._names, settings)
             ensure_topic(admin, self._names.records, _PARTITIONS)
 
     def _training(self, folder: Path) -> Child:
         """Make history, and a process that learns from it."""
         now_ms = time.time_ns() // 1_000_000
-        history = history_csv(
-            SEASONAL_SERIES, now_ms, SEASONAL_MS, _HISTORY_STEPS, _HISTORY_COPIES
-        )
+        history = history_csv(SEASONAL_SERIES, now_ms, SEASONAL_MS, _HISTORY_STEPS, _HISTORY_COPIES)
         (folder / "history.csv").write_text(history)
         minutes = _HISTORY_STEPS * _HISTORY_COPIES * SEASONAL_MS / 60_000
         self._say(f"a model learns from the last {minutes:.0f} minutes of the seasonal series")

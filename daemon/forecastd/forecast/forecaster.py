@@ -27,6 +27,11 @@ WINDOWS_MAX = 4096
 """Windows of one call of the model: more gain nothing and take memory."""
 
 
+def version_key(version: str) -> int:
+    """A model's version as a number that a column can hold; never 0, which is no model."""
+    return int.from_bytes(blake2b(version.encode(), digest_size=8).digest(), "little") | 1
+
+
 class Network(Protocol):
     """The keyed stateful network."""
 
@@ -61,8 +66,8 @@ class ServedModel:
 
     @property
     def version_key(self) -> int:
-        """The version as a number that a column can hold; never 0, which is no model."""
-        return int.from_bytes(blake2b(self.version.encode(), digest_size=8).digest(), "little") | 1
+        """The version as the column `version` holds it."""
+        return version_key(self.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -303,6 +303,8 @@ def _invalid(at: str, said: str) -> DecodeError:
         if not place:
             return DecodeError(at, "shape", f"JSON of type {types[2]}", wanted)
         return DecodeError(at, "type", f"field '{place}' is of type {types[2]}", wanted)
+    if "out of range" in said and not place:
+        return DecodeError(at, "shape", "a number out of range", "an object")
     if "out of range" in said:
         found = f"field '{place}' is out of range"
         is_whole = said.startswith("Integer")

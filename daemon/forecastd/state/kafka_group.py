@@ -12,7 +12,12 @@ from typing import Any
 
 from kafka import TopicPartition as KafkaPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import CoordinatorNotAvailableError, NoError, UnknownMemberIdError
+from kafka.errors import (
+    CoordinatorNotAvailableError,
+    GroupSubscribedToTopicError,
+    NoError,
+    UnknownMemberIdError,
+)
 from kafka.structs import OffsetAndMetadata
 
 from forecastd.commit_metadata import metadata_of, read_commit
@@ -129,18 +134,33 @@ class GroupAdmin(TopicAdmin):
             {at: OffsetAndMetadata(c.position, metadata_of(c), None) for at, c in committed.items()}
         )
 
+    def forget(self, partitions: Sequence[TopicPartition]) -> None:
+        """Remove commits, so that the group begins there as a new one would.
+
+        Raises:
+            StateError: the group has a member.
+        """
+        if not partitions:
+            return
+        kafka = [KafkaPartition(*partition) for partition in partitions]
+        with self._answers(f"remove offsets of group {self._group}"):
+            self._demand(self._client.delete_group_offsets(self._group, kafka))
+
     def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if not offsets:
             return
         kafka = {KafkaPartition(*at): commit for at, commit in offsets.items()}
         with self._answers(f"commit for group {self._group}"):
-            answers = self._client.alter_group_offsets(self._group, kafka)
+            self._demand(self._client.alter_group_offsets(self._group, kafka))
+
+    def _demand(self, answers: Mapping[KafkaPartition, type[Exception]]) -> None:
+        """Every partition's offset was moved."""
         for partition, error in answers.items():
             if error is NoError:
                 continue
             at = TopicPartition(*partition)
             found = f"the broker refuses the offset of {at} ({error.__name__})"
-            if error is UnknownMemberIdError:
+            if error in (UnknownMemberIdError, GroupSubscribedToTopicError):
                 found = f"a member joined while {at} was reset"
             wanted = "a stopped group; stop the daemon and reset again"
             raise StateError(f"group {self._group}: {found}, wanted {wanted}")

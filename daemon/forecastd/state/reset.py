@@ -21,8 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-
 from forecastd.records import Column, Committed, Message, TopicPartition
 from forecastd.state.row_codec import RowCodec
 from forecastd.state.row_key import encode_key
@@ -57,20 +55,23 @@ def removals(state_topic: str, partition: int, keys: Iterable[bytes]) -> Iterato
     return (Message(state_topic, key, None, partition) for key in keys)
 
 
-def replacement(
-    state_topic: str, partition: int, series: str, writer: str, row: bytes
-) -> Message:
+def replacement(state_topic: str, partition: int, series: str, writer: str, row: bytes) -> Message:
     """The row that takes the place of all others of a series; sent before their tombstones."""
     return Message(state_topic, encode_key(series, writer), row, partition)
 
 
-def cold_start(committed: Committed, first: int, end: int) -> Committed:
+def cold_start(committed: Committed, first: int, end: int) -> Committed | None:
     """The commit beside which no row stands: it goes on where the group is, and replays nothing.
+
+    None where there should be no commit: a log that ends below the committed position is another
+    one, begun anew, and the group begins with it as with any new one.
 
     Args:
         committed: as it is.
         first: lowest offset that the log holds; what lies below cannot be read any more.
         end: the offset after its last record.
     """
-    position = int(np.clip(committed.position, first, end))
+    if committed.position > end:
+        return None
+    position = max(committed.position, first)
     return Committed(position, position)

@@ -202,7 +202,8 @@ class Restorer:
         faults.extend(progress.foreign.values())
         if self.stop_on_mismatch:
             raise RowError(f"{partition} {faults[0]}")
-        self.table["reset"][self.table.admit(partition, names)] = True
+        cold = self.table.admit(partition, names)
+        self.table["reset"][cold] = True
         self._adopt(progress, names)
         self.saver.discard(partition, progress.foreign)
         self.telemetry.emit(RowsUnreadable(partition, len(faults), faults[0]))

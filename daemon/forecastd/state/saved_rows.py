@@ -155,9 +155,7 @@ class SavedRows(Generic[Kept]):
     @property
     def live(self) -> dict[str, SavedSeries[Kept]]:
         """The series that a restart would find."""
-        return {
-            name: saved for name, saved in self.series.items() if saved.key and not saved.fault
-        }
+        return {name: saved for name, saved in self.series.items() if saved.key and not saved.fault}
 
     @property
     def faults(self) -> list[str]:

@@ -75,9 +75,13 @@ class StartingPoint:
         names = self.table.names(self.table.slots(partition))
         self.saver.start_over(partition, restored.keys)
         self.table.drop_partition(partition)
-        self.table["reset"][self.table.admit(partition, names)] = True
-        position = committed.position if committed else self.source.start_offset(partition)
-        position = min(max(position, first), end)
+        cold = self.table.admit(partition, names)
+        self.table["reset"][cold] = True
+        if committed is None or committed.position > end:
+            # A log that ends below what was committed is another one, begun anew.
+            position = self.source.start_offset(partition)
+        else:
+            position = max(committed.position, first)
         self.telemetry.emit(OffsetsReset(partition, fault, len(names)))
         return Committed(position, position)
 
