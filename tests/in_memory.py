@@ -71,11 +71,14 @@ def feed(
     seed: int = 0,
     broken: float = 0.05,
     late: float = 0.1,
+    start_ms: int = START_MS,
 ) -> MemoryBroker:
-    """Records of two partitions with whatever happens: several observations a record, of several
-    series, out of order, at equal times; bad records, tombstones, markers, and a flat series.
+    """Records of two partitions with whatever can happen.
+
+    Several observations a record, of several series, out of order, at equal times; bad records,
+    tombstones, markers of transactions, and a flat series.
     """
-    rng, broker, now = np.random.default_rng(seed), MemoryBroker(), START_MS
+    rng, broker, now = np.random.default_rng(seed), MemoryBroker(), start_ms
     for _ in range(records):
         partition = P0 if rng.random() < 0.6 else P1
         now += int(rng.integers(1, 40)) * 250
@@ -95,6 +98,14 @@ def feed(
         if rng.random() < 0.02:
             broker.mark(partition)
     return broker
+
+
+def feed_more(broker: MemoryBroker, records: int, **options: Any) -> None:
+    """More of the same, an hour later."""
+    later = feed(records, start_ms=START_MS + 3_600_000, **options)
+    for partition, log in later.records.items():
+        for record in log:
+            broker.append(partition, record.value, record.timestamp)
 
 
 def copy_input(broker: MemoryBroker) -> MemoryBroker:
@@ -186,11 +197,11 @@ def assert_same(
     rtol: float = 1e-6,
     flags: Iterable[str] = (),
 ) -> None:
-    """Two messages say the same, but for flags that may have joined."""
+    """Two messages say the same, but for `flags`, which either may have."""
     told = {name: value for name, value in found.items() if name not in ("forecasts", "flags")}
     assert told == {name: wanted[name] for name in told}
     assert found.keys() == wanted.keys()
-    assert set(found["flags"]) - set(flags) == set(wanted["flags"])
+    assert set(found["flags"]) - set(flags) == set(wanted["flags"]) - set(flags)
     assert found["forecasts"].keys() == wanted["forecasts"].keys()
     a, b = numbers(found), numbers(wanted)
     # Nine digits are printed of a number, and fewer of one that is small beside its series.

@@ -42,7 +42,7 @@ def services() -> dict[str, dict[str, Any]]:
 
 def settings_of_compose() -> Settings:
     environ = services()["forecastd"]["environment"]
-    return load_settings(CONFIG_FILE, None, {**image_env(), **environ}).settings
+    return load_settings(CONFIG_FILE, None, {**image_env(), **environ}, []).settings
 
 
 @functools.cache
@@ -264,7 +264,7 @@ class TestDockerfile:
             assert services()[name]["image"] == f"forecastd:{__version__}"
 
     def test_its_environment_holds_settings_alone(self) -> None:
-        assert load_settings(CONFIG_FILE, None, image_env()).settings.observe.host == "0.0.0.0"
+        assert load_settings(CONFIG_FILE, None, image_env(), []).settings.observe.host == "0.0.0.0"
 
 
 class TestLock:

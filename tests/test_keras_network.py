@@ -381,7 +381,8 @@ class TestLosses:
         actuals[:, 1] = np.nan
         score = network.test_on_batch(read, first(2), actuals)
         network.zero_rows(first(2))
-        assert score == network.test_on_batch(part(read, 0), first(2), actuals[:, :1])
+        without = network.test_on_batch(part(read, 0), first(2), actuals[:, :1])
+        assert score == pytest.approx(without, rel=1e-6)
         network.train_on_batch(read, first(2), actuals)
         assert all(np.isfinite(weight).all() for weight in network.weights())
 

@@ -23,6 +23,7 @@ from tests.in_memory import (
     copy_input,
     drain,
     feed,
+    feed_more,
     fields,
     make_model,
     make_settings,
@@ -289,12 +290,8 @@ class TestReplay:
         drain(again)
         assert len(broker.sent) == sent
         assert_same_state(again, loop)
-        more = feed(40, seed=9)
-        for target in (broker, records):
-            for partition, log in more.records.items():
-                for record in log:
-                    target.append(partition, record.value, record.timestamp + 10_000_000)
-        # The feed's own event times lie before those of the first one: its series go on.
+        feed_more(broker, 60, seed=9)
+        feed_more(records, 60, seed=9)
         drain(again)
         once = start(records, settings, make_model(settings))
         drain(once)

@@ -217,11 +217,17 @@ def _create(path: Path, metadata: Metadata, data: bytes) -> None:
 
 def _write(folder: Path, metadata: Metadata, data: bytes) -> None:
     """Weights first; the metadata that names them appears in one step."""
-    _write_synced(folder / metadata.weights.file, data)
+    weights = folder / metadata.weights.file
     part = folder / f".{_METADATA}.{secrets.token_hex(4)}.part"
     text = msgspec.json.format(msgspec.json.encode(metadata), indent=2)
-    _write_synced(part, text + b"\n")
-    part.replace(folder / _METADATA)
+    try:
+        _write_synced(weights, data)
+        _write_synced(part, text + b"\n")
+        part.replace(folder / _METADATA)
+    except BaseException:
+        weights.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+        raise
     _sync_folder(folder)
 
 

@@ -308,12 +308,12 @@ class Loop:
                 late=self.windower.late,
                 tombstones=sum(part.tombstones for part in decoded),
                 replayed=replayed,
-                resets=0,
+                resets=self.windower.expired,
                 at_ms=self.clock.now_ms(),
                 delay_seconds=tuple(delays),
             )
         )
-        self.windower.accepted = self.windower.late = 0
+        self.windower.accepted = self.windower.late = self.windower.expired = 0
         self.telemetry.emit(SeriesCounted(len(self.table), self.table.total_bytes))
 
     @contextmanager

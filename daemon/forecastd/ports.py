@@ -180,6 +180,10 @@ class Table(Protocol):
         """Give slots to new series, their cells as declared."""
         ...
 
+    def clear(self, slots: Slots, keep: Sequence[str]) -> None:
+        """Set the cells of series to what was declared, but for the columns in `keep`."""
+        ...
+
     def drop(self, slots: Slots) -> None:
         """Forget series."""
         ...

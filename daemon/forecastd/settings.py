@@ -310,6 +310,10 @@ class StateSettings(Section):
     on_mismatch: Literal["cold", "stop"] = "cold"
     """When a saved row cannot be read: start its series cold, or stop."""
 
+    series_ttl: Duration = parse_duration_ms("90d")
+    """A series whose next event time is later than this after its last begins anew, flagged
+    `reset`: what it remembered no longer bears on it."""
+
     restore_timeout: Timeout = parse_duration_ms("10m")
     """How long a restore may go without progress before it ends the process with a line that says
     what it waits for."""

@@ -133,6 +133,7 @@ def build_loop(
             Admission(table, settings.windows.max_series, telemetry),
             shape.timesteps,
             shape.stride,
+            settings.state.series_ttl,
             telemetry,
         ),
         forecaster=Forecaster(table, shape, quantiles, served, scoring, telemetry),

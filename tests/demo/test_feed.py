@@ -213,4 +213,5 @@ def await_text(file: Path) -> str:
     deadline = time.monotonic() + DEADLINE_S
     while not (text := file.read_text()).endswith("\n"):
         assert time.monotonic() < deadline, "nothing was said"
+        time.sleep(0.02)
     return text

@@ -21,6 +21,7 @@ from tests.in_memory import (
     copy_input,
     drain,
     feed,
+    feed_more,
     make_model,
     make_settings,
     published,
@@ -43,13 +44,6 @@ def run_first(settings: Settings, records: int = 110) -> MemoryBroker:
     broker = feed(records, seed=5)
     run(broker, settings, make_model(settings), 20)
     return broker
-
-
-def append_more(broker: MemoryBroker, records: int = 60) -> None:
-    """New records, an hour later."""
-    for partition, log in feed(records, seed=6).records.items():
-        for record in log:
-            broker.append(partition, record.value, record.timestamp)
 
 
 def from_offset(broker: MemoryBroker, offset: int, settings: Settings) -> SlowDaemon:
@@ -107,7 +101,7 @@ class TestFirstStart:
         drain(loop)
         assert not broker.messages("forecasts")
         assert not broker.messages("dead-letters")
-        append_more(broker)
+        feed_more(broker, 60, seed=6)
         drain(loop)
         whole = copy_input(broker)
         run(whole, make_settings(), make_model(settings))
@@ -199,7 +193,7 @@ class TestReset:
         settings = settings_with()
         broker = run_first(settings)
         offset, sent = reset(broker), len(broker.sent)
-        append_more(broker)
+        feed_more(broker, 60, seed=6)
         _, heard = restart(broker, settings)
         assert [event.series for event in heard.heard(OffsetsReset)] == [4, 4]
         assert_began_anew(broker, settings, sent, offset)
@@ -210,7 +204,7 @@ class TestReset:
         deleted(broker)
         positions = {partition: at.position for partition, at in broker.committed.items()}
         sent = len(broker.sent)
-        append_more(broker)
+        feed_more(broker, 60, seed=6)
         _, heard = restart(broker, settings)
         assert len(heard.heard(OffsetsReset)) == 2
         since = MemoryBroker(sent=broker.sent[sent:])
@@ -227,7 +221,7 @@ class TestReset:
         settings = settings_with()
         broker = run_first(settings)
         offset, sent = reset(broker), len(broker.sent)
-        append_more(broker)
+        feed_more(broker, 60, seed=6)
         left = kills
 
         def kill(request: Request, message: Message | None) -> None:
@@ -251,7 +245,7 @@ class TestReset:
         rng, settings = np.random.default_rng(seed), settings_with()
         broker = run_first(settings)
         sent, offset = len(broker.sent), by_another_tool(broker)
-        append_more(broker)
+        feed_more(broker, 60, seed=6)
         for _ in range(6):
             loop = start(broker, settings, make_model(settings), poll_records=8)
             for _ in range(int(rng.integers(3, 8))):

@@ -32,11 +32,17 @@ class Origin(NamedTuple):
 
 
 def new_windower(
-    timesteps: int = 4, stride: int = 4, max_series: int = 1_000, features: int = 1
+    timesteps: int = 4,
+    stride: int = 4,
+    max_series: int = 1_000,
+    features: int = 1,
+    series_ttl_ms: int = 10**12,
 ) -> Windower:
     heard = Telemetry()
     table = SeriesTable(Windower.columns(timesteps, stride, TAIL, features))
-    return Windower(table, Admission(table, max_series, heard), timesteps, stride, heard)
+    return Windower(
+        table, Admission(table, max_series, heard), timesteps, stride, series_ttl_ms, heard
+    )
 
 
 def heard(windower: Windower) -> Telemetry:
@@ -323,3 +329,42 @@ class TestColumns:
     def test_have_distinct_names(self) -> None:
         columns: list[Any] = Windower.columns(4, 2, TAIL, 2)
         assert len({column.name for column in columns}) == len(columns)
+
+
+class TestExpiry:
+    def test_a_series_begins_anew_after_its_ttl_wherever_the_poll_ends(self) -> None:
+        """Forgetting is a function of the input, so the cut between polls has no say in it."""
+        rows = [(at, "a", 10 * at) for at in range(6)]
+        rows += [(6 + at, "a", 1_000 + 10 * at) for at in range(6)]
+        rows += [(12, "b", 5), (13, "b", 2_000)]
+        whole = new_windower(series_ttl_ms=500)
+        found = [origin for one in origins(whole, part(P0, rows)) for origin in one]
+        for cut in range(1, len(rows)):
+            halves = new_windower(series_ttl_ms=500)
+            again = origins(halves, part(P0, rows[:cut])) + origins(halves, part(P0, rows[cut:]))
+            assert sorted(origin for one in again for origin in one) == sorted(found)
+        windows = [origin for origin in found if origin.phase != COLD]
+        assert [origin.origin_ms for origin in windows] == [30, 1_030]
+        assert windows[1].tail == (1_030, 1_020, 1_010, 1_000)
+        assert whole.expired == 2
+
+    def test_an_expired_series_keeps_its_place_and_says_so(self) -> None:
+        """It is flagged, and its row still knows which records it has seen."""
+        windower = new_windower(series_ttl_ms=500)
+        origins(windower, part(P0, [(at, "a", 10 * at) for at in range(5)]))
+        origins(windower, part(P0, [(9, "a", 10_000)]))
+        (slot,) = windower.table.slots(P0)
+        table = windower.table
+        assert table["reset"][slot]
+        assert (table["offset"][slot], table["unsaved_from"][slot]) == (9, 0)
+        assert (table["steps"][slot], table["seen"][slot]) == (1, 6)
+
+    def test_a_gap_of_exactly_the_ttl_is_no_expiry(self) -> None:
+        windower = new_windower(series_ttl_ms=500)
+        origins(windower, part(P0, [(0, "a", 0), (1, "a", 500)]))
+        assert windower.expired == 0
+
+    def test_a_replayed_expiry_is_not_counted_again(self) -> None:
+        windower = new_windower(series_ttl_ms=500)
+        origins(windower, part(P0, [(0, "a", 0), (1, "a", 501)]), silent_below={P0: 2})
+        assert windower.expired == 0

@@ -113,12 +113,15 @@ class SeriesTable:
             self._names[slot] = name
             self._partitions[slot] = partition
             index[name] = slot
-        for column in self._columns.values():
-            self._arrays[column.name][slots] = column.fill
-        for store in self._stores.values():
-            column = store.column
-            store.write(slots, np.full((len(slots), *column.shape), column.fill, column.dtype))
+        self.clear(slots, keep=())
         return slots
+
+    def clear(self, slots: Slots, keep: Sequence[str]) -> None:
+        """Set the cells of series to what was declared, but for the columns in `keep`."""
+        for column in self.columns:
+            if column.name not in keep:
+                cells = np.full((len(slots), *column.shape), column.fill, column.dtype)
+                self.write(column.name, slots, cells)
 
     def drop(self, slots: Slots) -> None:
         """Forget series; their slots are free for others."""

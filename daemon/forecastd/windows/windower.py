@@ -70,17 +70,22 @@ class Windower:
     """Groups the steps of each series into windows of `timesteps`, one every `stride` steps.
 
     Since the loop last emptied them, `accepted` and `late` count the observations taken and those
-    with an equal or older time (replayed ones do not count), and `touched` collects the series
-    that have fallen behind their saved rows.
+    with an equal or older time and `expired` the series that began anew (replayed ones do not
+    count), and `touched` collects the series that have fallen behind their saved rows.
+
+    A series whose next observation is more than `series_ttl_ms` after its last has expired: it
+    begins anew with that observation, whenever and in whatever poll that arrives.
     """
 
     table: Table
     admission: Admission
     timesteps: int
     stride: int
+    series_ttl_ms: int
     telemetry: Telemetry
     accepted: int = 0
     late: int = 0
+    expired: int = 0
     touched: list[Slots] = field(default_factory=list)
 
     @staticmethod
@@ -123,7 +128,7 @@ class Windower:
                     order,
                 ).take(order)
                 self._note_records(rows)
-                yield from self._steps(self._increasing(rows))
+                yield from self._lives(self._increasing(rows))
 
     def _note_records(self, rows: _Rows) -> None:
         """Remember which records each series has seen, and from which on its row is behind."""
@@ -176,6 +181,34 @@ class Windower:
                     int(self.table["seen"][slot]),
                 )
             )
+
+    def _lives(self, rows: _Rows) -> Iterator[Round]:
+        """Append steps, a series that expires in the midst of them being emptied in between."""
+        if not len(rows.slots):
+            return
+        first = rows.slots[rows.starts]
+        gaps = np.diff(rows.at_ms, prepend=0)
+        gaps[rows.starts] = np.where(
+            self.table["steps"][first] > 0, rows.at_ms[rows.starts] - self.table["at_ms"][first], 0
+        )
+        expires = gaps > self.series_ttl_ms
+        if not expires.any():
+            yield from self._steps(rows)
+            return
+        self.expired += int(np.count_nonzero(expires & ~rows.is_silent))
+        lives = np.cumsum(expires)
+        before = lives[rows.starts] - expires[rows.starts]
+        lives -= np.repeat(before, np.diff(rows.starts, append=len(rows.slots)))
+        for life in range(lives.max() + 1):
+            part = rows.take(lives == life)
+            if life:
+                self._begin_anew(part.slots[part.starts])
+            yield from self._steps(part)
+
+    def _begin_anew(self, slots: Slots) -> None:
+        """Forget all but what records a series has seen."""
+        self.table.clear(slots, keep=("offset", "unsaved_from", "seen", "late", "warned"))
+        self.table["reset"][slots] = True
 
     def _steps(self, rows: _Rows) -> Iterator[Round]:
         """Append steps; yield the origins among them, one a series at a time."""
