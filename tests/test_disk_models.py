@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from forecastd import disk_models
 from forecastd.architecture import Architecture, Recurrent
-from forecastd.disk_models import check_replaceable, load_model, save_model, weight_shapes
+from forecastd.disk_models import check_replaceable, load_model, save_model
 from forecastd.errors import ModelError
 
 MODEL = Architecture(
@@ -23,7 +23,7 @@ MODEL = Architecture(
 
 def weights(seed: int = 0) -> list[NDArray[np.float32]]:
     random = np.random.default_rng(seed)
-    return [random.normal(size=shape).astype(np.float32) for shape in weight_shapes(MODEL)]
+    return [random.normal(size=shape).astype(np.float32) for shape in MODEL.weight_shapes]
 
 
 def save(path: Path, seed: int = 0, **facts: Any) -> str:

@@ -404,8 +404,6 @@ def test_an_architecture_alone_is_enough_to_build_any_network() -> None:
     architecture = Architecture(
         cells=cells, timesteps=4, features=2, outputs=12, segment=2, output_activation="tanh"
     )
-    from forecastd.disk_models import weight_shapes
-
     network = KeyedNetwork(architecture, 2)
-    assert [weight.shape for weight in network.weights()] == weight_shapes(architecture)
+    assert [weight.shape for weight in network.weights()] == architecture.weight_shapes
     assert network.predict(windows(2, features=2), first(2)).shape == (2, 1, 6, 1, 2)

@@ -80,6 +80,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         if horizon * count * targets != self.outputs or targets not in (1, self.features):
             leads = f"{horizon} leads of {count} quantiles"
             raise ValueError(f"{self.outputs} outputs do not hold {leads}")
+        if self.timesteps is None and self.anchor != "none":
+            raise ValueError("an anchor, and windows of any length")
         if (self.timesteps or self.segment) % self.segment:
             raise ValueError(f"segment {self.segment} does not divide {self.timesteps} timesteps")
 
@@ -191,6 +193,30 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
             f"{layers}, dense {self.outputs}; {steps} steps{segments}; "
             f"scaling {self.scaling}, anchor {self.anchor}"
         )
+
+    @property
+    def weight_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the network's weights in Keras's order.
+
+        Of each layer kernel, recurrent kernel and bias, then kernel and bias of the head.
+
+        >>> cells = (Recurrent(cell="gru", units=2),)
+        >>> Architecture(cells=cells, timesteps=4, features=1, outputs=3).weight_shapes
+        [(2, 6), (2, 6), (2, 6), (2, 3), (3,)]
+        """
+        shapes: list[tuple[int, ...]] = []
+        width = self.step_features
+        for layer in self.cells:
+            gates = (4 if layer.cell == "lstm" else 3) * layer.units
+            shapes += [(width, gates), (layer.units, gates)]
+            if layer.use_bias:
+                is_double = layer.cell == "gru" and layer.reset_after
+                shapes.append((2, gates) if is_double else (gates,))
+            width = layer.units
+        shapes.append((width, self.outputs))
+        if self.output_bias:
+            shapes.append((self.outputs,))
+        return shapes
 
     def to_json(self) -> bytes:
         """UTF-8 JSON, every field present."""

@@ -171,29 +171,6 @@ def load_model(path: Path) -> StoredModel:
     return StoredModel(metadata.architecture, weights, metadata, f"0-{metadata.version_hash}")
 
 
-def weight_shapes(architecture: Architecture) -> list[tuple[int, ...]]:
-    """Shapes of a network's weights in Keras's order, as `KeyedNetwork.weights` returns them.
-
-    >>> from forecastd.architecture import Recurrent
-    >>> cells = (Recurrent(cell="gru", units=2),)
-    >>> weight_shapes(Architecture(cells=cells, timesteps=4, features=1, outputs=3, anchor="none"))
-    [(1, 6), (2, 6), (2, 6), (2, 3), (3,)]
-    """
-    shapes: list[tuple[int, ...]] = []
-    width = architecture.step_features
-    for layer in architecture.cells:
-        gates = (4 if layer.cell == "lstm" else 3) * layer.units
-        shapes += [(width, gates), (layer.units, gates)]
-        if layer.use_bias:
-            twice = layer.cell == "gru" and layer.reset_after
-            shapes.append((2, gates) if twice else (gates,))
-        width = layer.units
-    shapes.append((width, architecture.outputs))
-    if architecture.output_bias:
-        shapes.append((architecture.outputs,))
-    return shapes
-
-
 def _software_versions() -> dict[str, str]:
     versions = {"forecastd": __version__, "python": platform.python_version()}
     for name in ("keras", "tensorflow", "tensorflow-cpu", "numpy"):
@@ -297,7 +274,7 @@ def _unpack(path: Path, data: bytes) -> list[NDArray[np.float32]]:
 
 def _check_shapes(path: Path, architecture: Architecture, weights: Weights) -> None:
     found = [array.shape for array in weights]
-    wanted = weight_shapes(architecture)
+    wanted = architecture.weight_shapes
     if found != wanted:
         raise ModelError(
             f"{path}: weights of shapes {found}, wanted {wanted} for {architecture.describe()}"

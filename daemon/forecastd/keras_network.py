@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from forecastd.architecture import Architecture, Recurrent
+from forecastd.keras_bank import StateBank
 from forecastd.keras_losses import Loss, Tensor, adam, loss_function, median_error
 from forecastd.keras_runtime import keras, tf
 from forecastd.records import Float32s, Slots
@@ -32,47 +33,6 @@ class BatchScore(NamedTuple):
 
     loss: float
     error: float  # absolute error of the median
-
-
-class StateBank:
-    """State of all rows: for each layer its parts, each a variable of shape (rows, units).
-
-    The variables are made outside of Keras and held by a plain object, so that Keras does not see
-    them: they are not weights, are not saved, and `set_weights` leaves them alone.
-    """
-
-    def __init__(self, cells: Sequence[Recurrent], rows: int) -> None:
-        with tf.init_scope():
-            self.layers: list[list[Any]] = [
-                [
-                    tf.Variable(
-                        tf.zeros((rows, layer.units)),
-                        shape=(None, layer.units),
-                        trainable=False,
-                        name=f"bank_{number}_{part}",
-                    )
-                    for part in layer.state_parts
-                ]
-                for number, layer in enumerate(cells)
-            ]
-
-    def read(self, layer: int, rows: Tensor) -> list[Tensor]:
-        """State of `rows`, one tensor (B, units) a part.
-
-        `sparse_read` copies these rows alone; a gather on the variable's value copies all.
-        """
-        return [variable.sparse_read(rows) for variable in self.layers[layer]]
-
-    def write(self, layer: int, rows: Tensor, state: Sequence[Tensor]) -> None:
-        """Set the state of `rows`, which are distinct."""
-        for variable, values in zip(self.layers[layer], state, strict=True):
-            variable.scatter_update(tf.IndexedSlices(values, rows))
-
-    def grow(self, more: int) -> None:
-        """Add `more` zeroed rows; graphs that use the bank are not traced anew."""
-        for variable in (variable for layer in self.layers for variable in layer):
-            zeros = tf.zeros((more, variable.shape[1]))
-            variable.assign(tf.concat([variable, zeros], axis=0))
 
 
 class _Graph(keras.Model):  # type: ignore[misc]  # Keras has no types
@@ -326,8 +286,7 @@ def _recurrent_steps(windows: Tensor, architecture: Architecture) -> Tensor:
         if segment == 1:
             return windows
         return tf.reshape(windows, (batch, -1, segment * features))
-    assert architecture.timesteps is not None, "an anchor without a length of window"
-    per_window = architecture.timesteps // segment
+    per_window = (architecture.timesteps or segment) // segment
     segments = tf.reshape(windows, (batch, -1, per_window, segment, features))
     last = segments[:, :, :, -1]
     before = tf.concat([tf.zeros_like(last[:, :, :1]), last[:, :, :-1]], axis=2)

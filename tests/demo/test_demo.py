@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +56,14 @@ class Demo:
         """The last line of stderr."""
         return (self.err.read_text().splitlines() or [""])[-1]
 
+    def await_text(self, text: str) -> None:
+        """Poll until stdout has this text; fail where it can no longer come."""
+        deadline = time.monotonic() + DEADLINE_S
+        while text not in self.out.read_text():
+            assert self.process.poll() is None, self.err.read_text()
+            assert time.monotonic() < deadline, f"not said in {DEADLINE_S} s: {text}"
+            time.sleep(0.05)
+
     def left_behind(self) -> list[str]:
         """Temporary files, and processes that work among them."""
         found = [path.name for path in self.temporary.iterdir()]
@@ -85,11 +93,11 @@ def demo(folder: Path, *words: str) -> Iterator[Demo]:
         running.process.wait()
 
 
-def await_true(holds: Callable[[], bool], what: str) -> None:
-    """Poll until it holds; fail after the deadline."""
+def await_text(file: Path, text: str) -> None:
+    """Poll until the file has this text; fail after the deadline."""
     deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
+    while text not in file.read_text():
+        assert time.monotonic() < deadline, f"not said in {DEADLINE_S} s: {text}"
         time.sleep(0.05)
 
 
@@ -128,7 +136,7 @@ class TestDemo:
     ) -> None:
         """Whoever tries it on a broker at work must not have to clean up."""
         with demo(tmp_path, "--broker", kafka) as running:
-            await_true(lambda: "forecasts  delay" in running.out.read_text(), "a line of figures")
+            running.await_text("forecasts  delay")
             assert len(names_on(kafka)) == 5
             running.process.send_signal(signal.SIGINT)
             status, line = running.ended()
@@ -143,7 +151,7 @@ class TestDemo:
     ) -> None:
         """Silence in the terminal would look like a quiet stream."""
         with demo(tmp_path, "--broker", kafka, "--for", "1h") as running:
-            await_true(lambda: "the page is" in running.out.read_text(), "a page")
+            running.await_text("the page is")
             running.part("run").kill()
             assert running.ended()[0] == 1
             assert running.left_behind() == []
@@ -205,9 +213,9 @@ class TestChild:
     def test_ends_when_the_block_is_left(self, tmp_path: Path) -> None:
         """However it is left."""
         with Child("feed", ["feed", "--broker", "127.0.0.1:1"], tmp_path) as feed:
-            await_true(lambda: "nothing answers" in feed.log.read_text(), "a complaint")
+            await_text(feed.log, "nothing answers")
             feed.check("a feed that goes on")
-        with pytest.raises(DemoError, match="^feed: ended with status 0, "):
+        with pytest.raises(DemoError, match=r"^feed: ended with status 0, "):
             feed.check("a feed that goes on")
 
 

@@ -40,8 +40,10 @@ MEANING = row_meaning(SETTINGS.windows.timesteps, SETTINGS.ingest.values)
 
 
 def records(broker: MemoryBroker, begin: int, end: int, series: Iterable[str] = SERIES) -> None:
-    """Records `begin` to `end` of all series in turn; those of series that are not wanted are
-    tombstones, so that the others keep their offsets."""
+    """Records `begin` to `end` of all series in turn.
+
+    Those of series that are not wanted are tombstones, so that the others keep their offsets.
+    """
     for at in range(begin, end):
         name = SERIES[at % 3]
         value = math.sin(at / 5) + 10 * (at % 3) + (at % 7) / 3
@@ -143,8 +145,10 @@ class TestResetOfOneSeries:
         assert of(broker, "b").keys() != only_of("b", STOPPED_AT).keys()
 
     def test_goes_no_further_back_than_what_is_published(self) -> None:
-        """A crash between the save and the commit leaves rows that are ahead of the commit: their
-        forecasts are out, and must not be made again with other numbers."""
+        """A crash between the save and the commit leaves rows that are ahead of the commit.
+
+        Their forecasts are out, and must not be made again with other numbers.
+        """
         broker = stopped()
         ahead = saved(broker).series["b"].offset
         assert broker.committed[P0].resume_from is not None
@@ -218,8 +222,11 @@ class TestResetOfAllSeries:
         assert min(message["input"]["first_offset"] for message in again) >= STOPPED_AT
 
     def test_without_the_first_step_would_mix_two_pasts(self) -> None:
-        """Why the commits lose their metadata first: a crash after the tombstones would let a
-        restart replay what lies before the committed position into series without a past."""
+        """Why the commits lose their metadata first.
+
+        A crash after the tombstones would let a restart replay what lies before the committed
+        position into series without a past.
+        """
         broker = stopped()
         bury(broker)
         restarted(broker)

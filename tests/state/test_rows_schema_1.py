@@ -4,7 +4,8 @@
 each message it holds the length of the key (4 bytes, little-endian), the key, the length of the row
 and the row. It was made once, from the table of `small_table` below, by
 
-    messages = [(encode_key(name, "5f0c9a3e"), row) for name, row in zip(NAMES, codec.encode(slots))]
+    rows = zip(NAMES, codec.encode(slots))
+    messages = [(encode_key(name, "5f0c9a3e"), row) for name, row in rows]
     messages.append((encode_key("cold", "reset-00c0ffee"), cold_row(MEANING, 77)))
 
 with `codec = RowCodec(table, MEANING)`. A test of a later schema gets a file of its own.
@@ -147,12 +148,12 @@ class TestReadRow:
     def test_refuses_a_damaged_row(self, at: int) -> None:
         damaged = bytearray(ROWS[0])
         damaged[at] ^= 0xFF
-        with pytest.raises(RowError, match="^row: .*, wanted "):
+        with pytest.raises(RowError, match=r"^row: .*, wanted "):
             read_row(bytes(damaged))
 
     @pytest.mark.parametrize("length", [0, 3, 9, 100])
     def test_refuses_a_row_that_is_cut(self, length: int) -> None:
-        with pytest.raises(RowError, match="^row: .*, wanted "):
+        with pytest.raises(RowError, match=r"^row: .*, wanted "):
             read_row(ROWS[0][:length])
 
     def test_tells_the_schema_of_what_it_cannot_read(self) -> None:

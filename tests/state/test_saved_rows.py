@@ -71,8 +71,7 @@ class TestSavedRows:
     def test_a_row_of_other_settings_cannot_be_read(self) -> None:
         saved = taken((A1, row(5, "timesteps=8 values=value")))
         assert saved.faults == [
-            "series 'a': row: saved with timesteps=8 values=value,"
-            " wanted timesteps=4 values=value"
+            "series 'a': row: saved with timesteps=8 values=value, wanted timesteps=4 values=value"
         ]
 
     def test_a_readable_row_after_it_counts_again(self) -> None:
@@ -91,7 +90,13 @@ class TestSavedRows:
 
 
 class TestCounts:
-    rows = ((A1, row(5)), (A1, row(9)), (B1, None), (A2, b"noise"), (b"theirs", b"fcr\x02more, too"))
+    rows = (
+        (A1, row(5)),
+        (A1, row(9)),
+        (B1, None),
+        (A2, b"noise"),
+        (b"theirs", b"fcr\x02more, too"),
+    )
 
     def test_are_of_all_that_lies_there(self) -> None:
         counts = taken(*self.rows).counts

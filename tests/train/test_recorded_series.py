@@ -16,7 +16,7 @@ def observations(*items: tuple[str, int, float]) -> Observations:
     at_ms = np.array(times, np.int64)
     rows = np.arange(len(items), dtype=np.int64)
     partition = TopicPartition("file", 0)
-    return Observations(partition, list(names), at_ms, np.c_[values] * 1.0, rows, at_ms)
+    return Observations(partition, list(names), at_ms, np.array(values, np.float64)[:, None], rows, at_ms)
 
 
 def steps(*at_ms: int) -> RecordedSeries:

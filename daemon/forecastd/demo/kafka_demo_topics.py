@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
-from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.admin import KafkaAdminClient, MemberToRemove
+from kafka.errors import CoordinatorNotAvailableError, KafkaError
 
-from forecastd.errors import BrokerError
 from forecastd.kafka_connection import build_client, client_words, connection_options
 from forecastd.settings import KafkaSettings
+
+_BROKER_MS = 3_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +50,30 @@ class DemoNames:
 def delete_all(names: DemoNames, settings: KafkaSettings) -> None:
     """Remove the topics and the group from a broker that is not ours; says so where it cannot."""
     assert names.prefix, "that would be every topic there is"
+    options = connection_options(settings, "demo") | {"bootstrap_timeout_ms": _BROKER_MS}
     try:
-        admin = build_client(KafkaAdminClient, **connection_options(settings, "demo"))
+        admin = build_client(KafkaAdminClient, **options)
         try:
             ours = [topic for topic in admin.list_topics() if topic.startswith(names.prefix)]
             if ours:
                 admin.delete_topics(ours)
-            for group, answer in admin.delete_groups([names.group]).items():
-                if answer not in ("OK", "GroupIdNotFoundError"):
-                    _warn(group, answer)
+            _delete_group(admin, names.group)
         finally:
             admin.close()
-    except (KafkaError, BrokerError) as error:
+    except KafkaError as error:
         _warn(f"{names.prefix}*", client_words(error))
+
+
+def _delete_group(admin: Any, group: str) -> None:
+    """Empty the group first: a daemon that was killed is a member until its session is over."""
+    try:
+        members = admin.describe_groups([group])[group]["members"]
+    except CoordinatorNotAvailableError:
+        return  # a cluster that never had a group
+    admin.remove_group_members(group, [MemberToRemove(one["member_id"]) for one in members])
+    for answer in admin.delete_groups([group]).values():
+        if answer not in ("OK", "GroupIdNotFoundError"):
+            _warn(group, answer)
 
 
 def _warn(what: str, why: str) -> None:

@@ -27,6 +27,7 @@ from forecastd.demo.kafka_broker import EmbeddedKafka
 from forecastd.demo.kafka_demo_topics import DemoNames, delete_all
 from forecastd.demo.kafka_feed import SEASONAL_MS, ensure_topic, kafka_settings
 from forecastd.demo.kafka_ports import demand_free
+from forecastd.demo.psutil_machine import Machine
 from forecastd.demo.seasonal_series import SEASONAL_SERIES
 from forecastd.demo.subprocess_child import Child
 from forecastd.demo.summary import Summary
@@ -106,6 +107,7 @@ class _Demo:
         raise DemoError(f"demo: no forecast in {for_s:g} s, wanted the first of many")
 
     def _run(self, ends: ExitStack) -> None:
+        Machine()  # where psutil is missing it is missed now, not once all else is running
         if self._wishes.port is not None:
             demand_free(self._wishes.port)
         temporary = TemporaryDirectory(prefix="forecastd-demo-", ignore_cleanup_errors=True)

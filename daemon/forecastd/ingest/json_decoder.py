@@ -9,9 +9,9 @@ and not safe: what one sender wrote could be read as the record of another.)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress, repeat
 from operator import attrgetter
 from typing import Any
 
@@ -77,44 +77,40 @@ class JsonDecoder:
 
         A record with several observations is taken whole or not at all.
         """
-        present = [record for record in records if record.value is not None]
+        owners = [record for record in records if record.value is not None]
+        tombstones = len(records) - len(owners)
         rejects: list[Reject] = []
-        items = self._parse_whole(present)
+        items = self._parse_all(owners)
         if items is None:
-            items = self._parse_each(partition, present, rejects)
-        found: list[Any] = []
-        owners: list[Record] = []
-        for record, item in items:
-            if type(item) is list:
-                found.extend(item)
-                owners.extend([record] * len(item))
-            else:
-                found.append(item)
-                owners.append(record)
-        observations = self._observations(partition, found, owners, rejects)
+            items, owners = self._parse_each(partition, owners, rejects)
+        if list in set(map(type, items)):
+            items, owners = _flat(items, owners)
+        observations = self._observations(partition, items, owners, rejects)
         rejects.sort(key=lambda reject: reject.record.offset)
-        return Decoded(observations, rejects, len(records) - len(present))
+        return Decoded(observations, rejects, tombstones)
 
-    def _parse_whole(self, records: Sequence[Record]) -> Iterable[tuple[Record, Any]] | None:
-        """All records in one go; None when any of them needs a closer look."""
+    def _parse_all(self, records: Sequence[Record]) -> list[Any] | None:
+        """What each record holds; None when any of them needs a closer look."""
         try:
             values = [record.value for record in records]
             parsed = list(map(self._decoder.decode, values))  # type: ignore[arg-type]  # present
         except _NOT_DECODED:
             return None
-        return None if [] in parsed else zip(records, parsed, strict=True)
+        return None if [] in parsed else parsed
 
     def _parse_each(
         self, partition: TopicPartition, records: Sequence[Record], rejects: list[Reject]
-    ) -> Iterable[tuple[Record, Any]]:
-        """One record at a time."""
-        parsed = []
+    ) -> tuple[list[Any], list[Record]]:
+        """What each record holds that can be parsed, and those records."""
+        parsed: list[Any] = []
+        owners: list[Record] = []
         for record in records:
             try:
-                parsed.append((record, self._parse(f"{partition}@{record.offset}", record.value)))
+                parsed.append(self._parse(f"{partition}@{record.offset}", record.value))
+                owners.append(record)
             except DecodeError as error:
                 rejects.append(Reject(partition, record, error.reason, str(error)))
-        return parsed
+        return parsed, owners
 
     def _parse(self, at: str, value: bytes | None) -> Any:
         if not value:
@@ -142,8 +138,8 @@ class JsonDecoder:
     ) -> Observations:
         """Arrays of the observations that can be used; records with any other are rejected."""
         series = self._names(items, owners)
-        offsets = np.fromiter((record.offset for record in owners), np.int64, len(owners))
-        stamps = np.fromiter((record.timestamp for record in owners), np.int64, len(owners))
+        offsets = np.array([record.offset for record in owners], np.int64)
+        stamps = np.array([record.timestamp for record in owners], np.int64)
         at_ms = stamps if self._time is None else self._times(items)
         values = np.array(list(map(self._values, items)), np.float64)
         values = values.reshape(len(items), len(self._fields.values))
@@ -261,6 +257,13 @@ def _struct(paths: dict[str, Any]) -> tuple[type[msgspec.Struct], dict[str, str]
         names |= {f"{head}.{path}": f"{attribute}.{name}" for path, name in inner_names.items()}
     struct = msgspec.defstruct("Observation", fields, rename=renamed, gc=False)
     return struct, names
+
+
+def _flat(items: list[Any], owners: list[Record]) -> tuple[list[Any], list[Record]]:
+    """One item an observation, and the record of each."""
+    counts = [len(item) if type(item) is list else 1 for item in items]
+    flat = chain.from_iterable(item if type(item) is list else (item,) for item in items)
+    return list(flat), list(chain.from_iterable(map(repeat, owners, counts)))
 
 
 def _getter(paths: list[str]) -> Any:

@@ -37,13 +37,11 @@ class RecordedSeries:
 
 def recorded_series(observations: Observations) -> tuple[list[RecordedSeries], int]:
     """The series of a recording, in the order of their first rows, and what was dropped in all."""
-    numbers: dict[str, int] = {}
-    of_each = [numbers.setdefault(name, len(numbers)) for name in observations.series]
-    places = np.array(of_each, np.int64)
-    order = np.argsort(places, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(places, minlength=len(numbers)))[:-1])
+    rows_of: dict[str, list[int]] = {}
+    for row, name in enumerate(observations.series):
+        rows_of.setdefault(name, []).append(row)
     found, dropped = [], 0
-    for name, rows in zip(numbers, parts, strict=True):
+    for name, rows in rows_of.items():
         at_ms, values = observations.at_ms[rows], observations.values[rows]
         series, late = in_time_order(name, at_ms, values, observations.offsets[rows])
         found.append(series)
