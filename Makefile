@@ -75,6 +75,7 @@ format: $(PROJECT) ## Format, and mend what the linter can
 .PHONY: bench
 bench: $(PROJECT) ## Throughput, delay and cost; figures in bench.json too; ARGS go to the benchmark
 	@$(BIN)/python -m tests.benchmarks.throughput --out bench.json $(ARGS)
+	@$(BIN)/python -m tests.benchmarks.delay
 
 .PHONY: deploy-check
 deploy-check: ## Lint docker-compose.yml, test Prometheus' configuration and alert rules

@@ -53,6 +53,7 @@ class SlowSeries:
     model_error: dict[tuple[int, int], float] = field(default_factory=dict)
     scored: int = 0
     late: int = 0
+    is_reset: bool = False
 
 
 @dataclass
@@ -80,6 +81,7 @@ class SlowDaemon:
         self.rejected: list[tuple[TopicPartition, int]] = []
         self.scores: dict[str, Scores] = defaultdict(Scores)
         self.bank_rows = 0
+        self.expired = self.accepted = 0
 
     def read(self, broker: MemoryBroker) -> SlowDaemon:
         for partition in sorted(broker.records):
@@ -107,6 +109,9 @@ class SlowDaemon:
             if one.steps and at_ms <= one.steps[-1].at_ms:
                 one.late += 1
                 continue
+            if one.steps and at_ms - one.steps[-1].at_ms > self.settings.state.series_ttl:
+                one = self.anew(partition, name)
+            self.accepted += 1
             one.steps.append(Step(at_ms, np.array(values, np.float64), record.offset))
             taken[name] = place
             count = len(one.steps) - self.windows.timesteps
@@ -119,12 +124,24 @@ class SlowDaemon:
 
     def one(self, partition: TopicPartition, name: str) -> SlowSeries:
         if (partition, name) not in self.series:
-            rows = {phase: self.bank_rows + phase for phase in range(self.windows.phases)}
-            self.bank_rows += self.windows.phases
-            self.series[partition, name] = SlowSeries(rows)
-            if self.model:
-                self.model.bank.grow(self.bank_rows)
+            self.series[partition, name] = self.fresh()
         return self.series[partition, name]
+
+    def fresh(self) -> SlowSeries:
+        """A series that has seen nothing, with bank rows that nobody had."""
+        rows = {phase: self.bank_rows + phase for phase in range(self.windows.phases)}
+        self.bank_rows += self.windows.phases
+        if self.model:
+            self.model.bank.grow(self.bank_rows)
+        return SlowSeries(rows)
+
+    def anew(self, partition: TopicPartition, name: str) -> SlowSeries:
+        """The same series after it was away for too long."""
+        fresh = self.fresh()
+        fresh.is_reset, fresh.late = True, self.series[partition, name].late
+        self.series[partition, name] = fresh
+        self.expired += 1
+        return fresh
 
     def cold(self, partition: TopicPartition, name: str, one: SlowSeries) -> None:
         errors = self.last_value_errors(one)
@@ -150,7 +167,8 @@ class SlowDaemon:
             is_model,
         )
         first = one.steps[-self.windows.timesteps].offset
-        self.publish(partition, name, one, forecast, first, "", [], is_model=is_model)
+        flags, one.is_reset = ["reset"] * one.is_reset, False
+        self.publish(partition, name, one, forecast, first, "", flags, is_model=is_model)
 
     def score(self, one: SlowSeries, window: int) -> None:
         """Each lead of each forecast that fell on the last `stride` steps."""

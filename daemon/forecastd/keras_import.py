@@ -47,18 +47,8 @@ def import_model(path: Path, scaling: Scaling) -> tuple[Imported, Weights]:
 
 def _read_config(path: Path) -> Mapping[str, Any]:
     """`config.json` of the archive."""
+    _check_kind(path)
     try:
-        start = path.open("rb").read(4) if path.is_file() else b""
-        if not path.exists():
-            raise ModelError(f"{path}: not there, wanted a .keras file")
-        if start == _HDF5 or path.suffix in (".h5", ".hdf5"):
-            raise ModelError(
-                f"{path}: an HDF5 file, wanted a .keras file; load it in Keras and save it with "
-                "model.save('model.keras')"
-            )
-        if path.suffix != ".keras" or not zipfile.is_zipfile(path):
-            kind = "a folder" if path.is_dir() else "no Keras archive"
-            raise ModelError(f"{path}: {kind}, wanted a file that model.save('model.keras') wrote")
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
@@ -66,6 +56,23 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     if not isinstance(config, Mapping):
         raise ModelError(f"{path}: config.json is no object, wanted a model's")
     return config
+
+
+def _check_kind(path: Path) -> None:
+    wanted = "wanted a file that model.save('model.keras') wrote"
+    if not path.exists():
+        raise ModelError(f"{path}: not there, wanted a .keras file")
+    if path.is_dir():
+        raise ModelError(f"{path}: a folder, {wanted}")
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_HDF5))
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}, {wanted}") from error
+    if start == _HDF5:
+        raise ModelError(f"{path}: an HDF5 file, {wanted}; load it in Keras and save it that way")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ModelError(f"{path}: no Keras archive, {wanted}")
 
 
 def _load(path: Path, config: Mapping[str, Any]) -> Any:

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ class Saved:
         )
         admin.close()
 
-    def send(self, topic: str, messages: list[Message]) -> None:
+    def send(self, topic: str, messages: Sequence[Message]) -> None:
         producer = KafkaProducer(bootstrap_servers=self.bootstrap, linger_ms=5)
         for partition, key, value in messages:
             producer.send(topic, key=key, value=value, partition=partition)

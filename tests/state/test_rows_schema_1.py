@@ -139,6 +139,7 @@ class TestReadRow:
         row = read_row(ROWS[1])
         assert (row.number("offset"), row.number("steps")) == (2**40, 1_000_000)
         assert row.number("late") is None
+        assert row.number("tail") is None
 
     def test_reads_rows_of_any_meaning(self) -> None:
         """A tool shows what other settings have saved; a daemon must not use it."""

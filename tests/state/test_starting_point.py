@@ -39,7 +39,7 @@ def settings_with(**state: Any) -> Settings:
     return make_settings(state={"row_every": 1, **state})
 
 
-def run_first(settings: Settings, records: int = 110) -> MemoryBroker:
+def run_first(settings: Settings, records: int = 90) -> MemoryBroker:
     """A broker on which a daemon with a model has done its work."""
     broker = feed(records, seed=5)
     run(broker, settings, make_model(settings), 20)
@@ -149,7 +149,7 @@ class TestRestart:
         _, heard = restart(broker, settings)
         turns = heard.heard(TurnCompleted)
         below = sum(len(broker.read(partition, at)) for partition, at in resumed.items())
-        assert sum(turn.replayed for turn in turns) == below > 100
+        assert sum(turn.replayed for turn in turns) == below > 80
         for turn in turns:
             assert (turn.records, turn.observations, turn.late, turn.tombstones) == (0, 0, 0, 0)
             assert turn.delay_seconds == ()

@@ -17,7 +17,7 @@ from forecastd.keras_network import BatchScore
 from forecastd.records import Float32s
 from forecastd.settings import TrainingSettings
 from forecastd.train import keras_trainer
-from forecastd.train.keras_trainer import Epoch, Trainer, naive_error
+from forecastd.train.keras_trainer import Epoch, Trained, Trainer, naive_error
 from forecastd.train.sequences import TrainingData
 from forecastd.train.stretches import Stretch
 from tests.plain_keras import KINDS, LSTM, forget, learn, plain_architecture, plain_model
@@ -110,6 +110,14 @@ def trainer() -> Trainer:
     return Trainer(plain_architecture(LSTM), data(), SETTINGS)
 
 
+@pytest.fixture(scope="module")
+def run() -> tuple[Trained, list[int]]:
+    """One run over all epochs, and what it said while it advanced."""
+    advanced: list[int] = []
+    trained = Trainer(plain_architecture(LSTM), data(), SETTINGS).train(nobody, advanced.append)
+    return trained, advanced
+
+
 class TestState:
     """What the numbers of the comparison above prove, each shown to matter."""
 
@@ -164,11 +172,17 @@ class TestScores:
         assert naive_error(given) == pytest.approx(np.nanmean(errors))
         assert naive_error([one.unscored() for one in given]) is None
 
-    def test_skill_is_one_minus_error_by_naive_error(self) -> None:
-        best = Trainer(plain_architecture(LSTM), data(), SETTINGS).train(nobody).best
+    def test_skill_is_one_minus_error_by_naive_error(self, run: tuple[Trained, list[int]]) -> None:
+        best = run[0].best
         assert best.error is not None
         assert best.naive_error is not None
         assert best.skill == pytest.approx(1 - best.error / best.naive_error)
+
+
+@pytest.fixture(scope="module")
+def patient() -> Trainer:
+    settings = SETTINGS.model_copy(update={"epochs": 4, "patience": 2})
+    return Trainer(plain_architecture(LSTM), data(), settings)
 
 
 class TestStopping:
@@ -184,26 +198,28 @@ class TestStopping:
         monkeypatch.setattr(keras_trainer.Trainer, "evaluate", evaluate)
         return validation
 
-    def test_keeps_the_weights_of_the_best_epoch(self, told: list[float]) -> None:
-        told += [3.0, 1.0, 2.0]
-        trainer, after = Trainer(plain_architecture(LSTM), data(), SETTINGS), []
-        trained = trainer.train(lambda _: after.append(trainer.network.weights()))
+    def test_keeps_the_weights_of_the_best_epoch(
+        self, told: list[float], patient: Trainer
+    ) -> None:
+        told += [3.0, 1.0, 2.0, 1.5]
+        after: list[list[Float32s]] = []
+        trained = patient.train(lambda _: after.append(patient.network.weights()))
         assert trained.best.number == 2
-        assert len(trained.history) == 3
+        assert len(trained.history) == 4
         np.testing.assert_array_equal(trained.weights[0], after[1][0])
         assert not np.array_equal(after[2][0], after[1][0])
 
-    def test_ends_after_patience_epochs_that_were_no_better(self, told: list[float]) -> None:
+    def test_ends_after_patience_epochs_that_were_no_better(
+        self, told: list[float], patient: Trainer
+    ) -> None:
         told += [2.0, 2.0, 3.0, 1.0]
-        settings = SETTINGS.model_copy(update={"epochs": 4, "patience": 2})
-        trained = Trainer(plain_architecture(LSTM), data(), settings).train(nobody)
+        trained = patient.train(nobody)
         assert (len(trained.history), trained.best.number) == (3, 1)
 
-    def test_refuses_a_loss_that_is_no_number(self, told: list[float]) -> None:
+    def test_refuses_a_loss_that_is_no_number(self, told: list[float], patient: Trainer) -> None:
         told += [1.0, float("nan")]
-        trainer = Trainer(plain_architecture(LSTM), data(), SETTINGS)
         with pytest.raises(ModelError, match="loss of epoch 2 is not a number, wanted a finite"):
-            trainer.train(nobody)
+            patient.train(nobody)
 
 
 class TestTrainer:
@@ -220,24 +236,20 @@ class TestTrainer:
         assert trained.best.validation_loss is None
         assert trained.best.train_loss == min(epoch.train_loss for epoch in trained.history)
 
-    def test_advances_by_every_window_of_an_epoch(self) -> None:
-        advanced: list[int] = []
-        settings = SETTINGS.model_copy(update={"epochs": 1})
-        trainer = Trainer(plain_architecture(LSTM), data(), settings)
-        trainer.train(nobody, advanced.append)
-        assert sum(advanced) == trainer.windows == ROWS * (12 + WARM + 4)
+    def test_advances_by_every_window(
+        self, trainer: Trainer, run: tuple[Trained, list[int]]
+    ) -> None:
+        assert trainer.windows == ROWS * (12 + WARM + 4)
+        assert sum(run[1]) == SETTINGS.epochs * trainer.windows
 
     def test_refuses_windows_that_nothing_follows(self) -> None:
         given = TrainingData([one.unscored() for one in stretches(3)], [])
         with pytest.raises(ModelError, match="no window is followed by an actual"):
             Trainer(plain_architecture(LSTM), given, SETTINGS).train(nobody)
 
-    def test_repeats_itself_with_the_same_seed(self) -> None:
-        runs = [
-            Trainer(plain_architecture(LSTM), data(), SETTINGS).train(nobody).history
-            for _ in range(2)
-        ]
-        assert losses(runs[0]) == losses(runs[1])
+    def test_repeats_itself_with_the_same_seed(self, run: tuple[Trained, list[int]]) -> None:
+        again = Trainer(plain_architecture(LSTM), data(), SETTINGS).train(nobody)
+        assert losses(again.history) == losses(run[0].history)
 
 
 def test_learns_a_season_that_the_naive_forecast_misses() -> None:

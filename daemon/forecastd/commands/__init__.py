@@ -1,4 +1,4 @@
-"""One file a command.
+"""One file a command; what a larger one consists of lies in files that begin with its name.
 
 A command is a module with `NAME`, `HELP`, `add_arguments` and `main`; `__main__.py` lists them.
 Modules are imported for every `--help`, so whatever takes long to import is imported in `main`.

@@ -1,6 +1,7 @@
 """`forecastd state`: the saved rows of the series, from outside of the daemon.
 
-`state_views.py` looks, `state_words.py` says what it sees, `state_reset.py` changes something.
+`state_views.py` looks: `state_facts.py` and `state_figures.py` find out, `state_words.py` says it.
+`state_reset.py` changes something.
 """
 
 from __future__ import annotations

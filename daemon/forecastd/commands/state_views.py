@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from forecastd.clock import SystemClock
-from forecastd.commands.series_facts import SeriesFacts, event_time, facts_of
+from forecastd.commands.state_facts import SeriesFacts, event_time, facts_of
 from forecastd.commands.state_figures import (
     PartitionFigures,
     figures_in_words,

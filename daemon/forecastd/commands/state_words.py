@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from forecastd.commands.series_facts import SeriesFacts
+from forecastd.commands.state_facts import SeriesFacts
 from forecastd.observe.stdout_lines import escape_controls
 from forecastd.settings import format_duration
 from forecastd.topic_plan import counted

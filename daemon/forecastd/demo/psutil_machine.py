@@ -65,15 +65,16 @@ class Machine:
             self._counters.popleft()
         then = self._counters[0]
         seconds = max(now.at_s - then.at_s, 1e-3)
-        names = {
-            "host.disk.read": (then.disk_read, now.disk_read),
-            "host.disk.written": (then.disk_written, now.disk_written),
-            "host.network.received": (then.received, now.received),
-            "host.network.sent": (then.sent, now.sent),
+        moved = {
+            # In whole MB: the log of a broker that flushes now and then is not worth a chart.
+            "host.disk.read": (then.disk_read, now.disk_read, 0),
+            "host.disk.written": (then.disk_written, now.disk_written, 0),
+            "host.network.received": (then.received, now.received, 1),
+            "host.network.sent": (then.sent, now.sent, 1),
         }
         return {
-            name: round(max(later - earlier, 0) / seconds / _MB, 1)  # a counter may start over
-            for name, (earlier, later) in names.items()
+            name: round(max(later - earlier, 0) / seconds / _MB, decimals)  # it may start over
+            for name, (earlier, later, decimals) in moved.items()
             if earlier is not None and later is not None
         }
 

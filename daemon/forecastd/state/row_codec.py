@@ -54,9 +54,11 @@ class Row:
     columns: dict[str, NDArray[Any]]
 
     def number(self, name: str) -> int | None:
-        """The cell of a column of whole numbers; None where the row does not hold it."""
+        """The cell of a column of one whole number; None where the row does not hold it so."""
         cell = self.columns.get(name)
-        return None if cell is None else int(cell)
+        return (
+            int(cell) if cell is not None and cell.ndim == 0 and cell.dtype.kind in "iu" else None
+        )
 
 
 def read_row(row: bytes) -> Row:
