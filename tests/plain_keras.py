@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from forecastd.architecture import Architecture, Recurrent
 from forecastd.keras_losses import adam
 from forecastd.keras_runtime import keras
+from forecastd.records import Float32s, Slots
 
 LSTM = (Recurrent(cell="lstm", units=8),)
 GRU = (Recurrent(cell="gru", units=8),)
 TWO = (Recurrent(cell="lstm", units=8), Recurrent(cell="gru", units=6))
+STEPS = 4
 KINDS = {"lstm": LSTM, "gru": GRU, "two-layers": TWO}
 
 
@@ -48,3 +52,21 @@ def learn(model: Any, learning_rate: float) -> Any:
     """Let the model learn as ours does."""
     model.compile(adam(learning_rate), "mse", jit_compile=False)
     return model
+
+
+def windows(batch: int, count: int = 1, seed: int = 0, features: int = 1) -> Float32s:
+    shape = (batch, count * STEPS, features)
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def part(series: Float32s, start: int, count: int = 1) -> Float32s:
+    """Windows `start` to `start + count` of each row."""
+    return np.ascontiguousarray(series[:, start * STEPS : (start + count) * STEPS])
+
+
+def rows(*numbers: int) -> Slots:
+    return np.array(numbers, np.int32)
+
+
+def first(count: int) -> Slots:
+    return np.arange(count, dtype=np.int32)

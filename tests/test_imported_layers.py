@@ -167,8 +167,8 @@ class TestRefused:
             ),
             (
                 sequential(INPUT, lstm("one"), lstm("two"), DENSE),
-                "layer 'one' has return_sequences=False, wanted True on all recurrent layers but "
-                "the last",
+                ("layer 'one' has return_sequences=False, wanted True on all recurrent layers but "
+                "the last"),
             ),
             (
                 sequential(INPUT, lstm(return_sequences=True), DENSE),

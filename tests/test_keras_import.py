@@ -78,7 +78,7 @@ class TestImport:
         assert (architecture.timesteps, architecture.features) == shape[1:]
         network = KeyedNetwork(architecture, 4)
         network.set_weights(weights)
-        read = np.random.default_rng(1).normal(size=(4, shape[1] or 6, shape[2]))
+        read = np.random.default_rng(1).normal(size=(4, shape[1] or 6, architecture.features))
         windows = read.astype(np.float32)
         found = network.predict(windows, np.arange(4, dtype=np.int32)).reshape(4, -1)
         np.testing.assert_allclose(found, model.predict_on_batch(windows), rtol=1e-5, atol=1e-6)
@@ -126,7 +126,7 @@ class TestImport:
             np.testing.assert_allclose(found, expected.reshape(shape), rtol=1e-5)
 
     @pytest.mark.parametrize("is_functional", [False, True])
-    def test_takes_what_keras_2_wrote(self, file: Path, is_functional: bool) -> None:
+    def test_takes_what_keras_2_wrote(self, file: Path, *, is_functional: bool) -> None:
         """Its configs have options that Keras 3 does not know."""
         if is_functional:
             steps = keras.Input((6, 1), name="steps")
@@ -164,7 +164,7 @@ class TestRefusal:
             import_model(tmp_path / name, "none")
 
     def test_of_a_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(ModelError, match="a folder, wanted a file that model.save"):
+        with pytest.raises(ModelError, match=r"a folder, wanted a file that model\.save"):
             import_model(tmp_path, "none")
 
     def test_of_an_archive_without_a_model(self, file: Path) -> None:
@@ -206,7 +206,7 @@ class TestRefusal:
         config = _read(file)
         config["config"]["layers"][1]["config"]["activation"] = "swoosh"
         _rewrite(file, config)
-        with pytest.raises(ModelError, match="'.*' has activation swoosh, wanted one that Keras"):
+        with pytest.raises(ModelError, match=r"'.*' has activation swoosh, wanted one that Keras"):
             import_model(file, "none")
 
     def test_of_weights_that_do_not_fit(self, file: Path) -> None:
@@ -229,7 +229,7 @@ class TestRefusal:
         random = np.random.default_rng(0)
         model.set_weights([5 * random.normal(size=one.shape) for one in model.get_weights()])
         model.save(file)
-        with pytest.raises(ModelError, match="its forecasts differ by .* from those of the keyed"):
+        with pytest.raises(ModelError, match=r"its forecasts differ by .* from those of the keyed"):
             import_model(file, "none")
 
 

@@ -1,37 +1,28 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from forecastd.architecture import Architecture, Recurrent
-from forecastd.keras_losses import Loss, loss_function, median_error
 from forecastd.keras_network import KeyedNetwork
 from forecastd.records import Float32s, Slots
-from tests.plain_keras import KINDS, LSTM, TWO, forget, learn, plain_architecture, plain_model
+from tests.plain_keras import (
+    KINDS,
+    LSTM,
+    STEPS,
+    first,
+    forget,
+    learn,
+    part,
+    plain_architecture,
+    plain_model,
+    rows,
+    windows,
+)
 
-ROWS, STEPS = 12, 4
-
-
-def windows(batch: int, count: int = 1, seed: int = 0, features: int = 1) -> Float32s:
-    shape = (batch, count * STEPS, features)
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def part(series: Float32s, start: int, count: int = 1) -> Float32s:
-    """Windows `start` to `start + count` of each row."""
-    return np.ascontiguousarray(series[:, start * STEPS : (start + count) * STEPS])
-
-
-def rows(*numbers: int) -> Slots:
-    return np.array(numbers, np.int32)
-
-
-def first(count: int) -> Slots:
-    return np.arange(count, dtype=np.int32)
+ROWS = 12
 
 
 class Pair:
@@ -84,7 +75,9 @@ class TestPredict:
         while pending := [row for row in range(ROWS) if len(found[row]) < 8]:
             due = random.permutation(pending)[: random.integers(1, len(pending) + 1)]
             starts = [len(found[row]) * STEPS for row in due]
-            read = np.stack([series[row, at : at + STEPS] for row, at in zip(due, starts)])
+            read = np.stack(
+                [series[row, at : at + STEPS] for row, at in zip(due, starts, strict=True)]
+            )
             for row, output in zip(due, pair.predict(read, due.astype(np.int32)), strict=True):
                 found[row].append(output[0])
         alone = pair.plain(1)
@@ -162,63 +155,6 @@ class TestBorder:
             lstm.train_on_batch(windows(1), first(1), np.zeros((1, 1, 2, 1), np.float32))
 
 
-class TestBank:
-    def test_is_no_weight_and_is_not_saved(self, lstm: KeyedNetwork, tmp_path: Path) -> None:
-        lstm.predict(windows(3), first(3))
-        shapes = [weight.shape for weight in lstm.weights()]
-        assert shapes == [(1, 32), (8, 32), (32,), (8, 2), (2,)]
-        graph = lstm._graph
-        assert ROWS not in {axis for variable in graph.variables for axis in variable.shape}
-        graph.save_weights(tmp_path / "all.weights.h5")
-        assert not _axes_of_saved_arrays(tmp_path / "all.weights.h5") & {ROWS}
-
-    def test_is_left_alone_by_new_weights(self, lstm: KeyedNetwork) -> None:
-        lstm.predict(windows(ROWS), first(ROWS))
-        before = [lstm.read_state(0, part, first(ROWS)) for part in ("h", "c")]
-        old = lstm.weights()
-        lstm.set_weights([weight + 1 for weight in old])
-        after = [lstm.read_state(0, part, first(ROWS)) for part in ("h", "c")]
-        lstm.set_weights(old)
-        np.testing.assert_array_equal(after, before)
-        assert np.abs(before[0]).max() > 0
-
-    def test_moves_for_the_rows_of_a_call_alone(self, lstm: KeyedNetwork) -> None:
-        lstm.predict(windows(ROWS), first(ROWS))
-        before = lstm.read_state(0, "c", first(ROWS))
-        lstm.predict(windows(2, seed=1), rows(9, 2))
-        moved = (lstm.read_state(0, "c", first(ROWS)) != before).any(axis=1)
-        assert np.flatnonzero(moved).tolist() == [2, 9]
-
-    def test_takes_back_what_was_read_bit_for_bit(self, lstm: KeyedNetwork) -> None:
-        """A saved row forecasts on as if nothing had happened, in whatever bank row."""
-        lstm.predict(windows(2), rows(0, 1))
-        kept = [lstm.read_state(0, part, rows(0, 1)) for part in ("h", "c")]
-        expected = lstm.predict(windows(2, seed=1), rows(0, 1))
-        for part, values in zip(("h", "c"), kept, strict=True):
-            lstm.write_state(0, part, rows(5, 3), values)
-        np.testing.assert_array_equal(lstm.predict(windows(2, seed=1), rows(5, 3)), expected)
-
-    def test_grows_without_a_new_trace_and_keeps_its_rows(self) -> None:
-        network = KeyedNetwork(plain_architecture(TWO), 2)
-        network.warm_up()
-        traces = network.trace_count
-        network.predict(windows(2), first(2))
-        before = network.read_state(1, "h", first(2))
-        network.grow(100_000)
-        assert network.rows == 100_000
-        np.testing.assert_array_equal(network.read_state(1, "h", first(2)), before)
-        grown = network.predict(windows(3, seed=1), rows(0, 1, 99_999))
-        assert network.trace_count == traces
-        network.zero_rows(first(2))
-        network.predict(windows(2), first(2))
-        again = network.predict(windows(3, seed=1), rows(0, 1, 77_777))
-        np.testing.assert_array_equal(again, grown)
-
-    def test_never_shrinks(self, lstm: KeyedNetwork) -> None:
-        lstm.grow(1)
-        assert lstm.rows == ROWS
-
-
 class TestWarmUp:
     def test_leaves_nothing_to_trace(self) -> None:
         network = KeyedNetwork(plain_architecture(LSTM), 64)
@@ -253,7 +189,9 @@ class TestSegments:
         fields = {"segment": 2, "features": 2, "outputs": 6, "anchor": "last"}
         keyed = KeyedNetwork(plain_architecture(LSTM, **fields), 1)
         random = np.random.default_rng(0)
-        keyed.set_weights([random.normal(size=w.shape) for w in keyed.weights()])
+        keyed.set_weights(
+            [random.normal(size=one.shape).astype(np.float32) for one in keyed.weights()]
+        )
         plain = plain_model(LSTM, 1, segment=3, features=2, timesteps=6, outputs=6)
         plain.set_weights(keyed.weights())
         read = windows(1, count=2, features=2)
@@ -341,59 +279,8 @@ class TestTraining:
 
 
 @pytest.fixture(scope="module")
-def learner() -> Iterator[KeyedNetwork]:
-    yield KeyedNetwork(plain_architecture(LSTM), 4, 1e-2, "mse")
-
-
-class TestLosses:
-    actual = np.array([1.0, -2.0, 0.5, np.nan]).reshape(1, 1, 4, 1, 1).astype(np.float32)
-
-    def test_pinball_is_summed_over_quantiles(self) -> None:
-        quantiles = (0.1, 0.5, 0.9)
-        output = np.random.default_rng(0).normal(size=(1, 1, 4, 3, 1)).astype(np.float32)
-        error = self.actual - output
-        levels = np.reshape(quantiles, (3, 1))
-        each = np.maximum(levels * error, (levels - 1) * error).sum(axis=3)
-        found = loss_function("pinball", quantiles)(self.actual, output)
-        np.testing.assert_allclose(found, np.nanmean(each), rtol=1e-6)
-
-    @pytest.mark.parametrize(
-        ("loss", "expected"),
-        [("mae", 3.5 / 3), ("mse", (1 + 4 + 0.25) / 3), ("huber", (0.5 + 1.5 + 0.125) / 3)],
-    )
-    def test_of_one_output(self, loss: Loss, expected: float) -> None:
-        output = np.zeros((1, 1, 4, 1, 1), np.float32)
-        found = loss_function(loss, ())(self.actual, output)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-
-    def test_median_error_is_that_of_the_quantile_in_the_middle_after_sorting(self) -> None:
-        """As it is published: raw quantiles may cross."""
-        output = np.array([3.0, 1.0, 2.0], np.float32).reshape(1, 1, 1, 3, 1)
-        actual = np.full((1, 1, 1, 1, 1), 5, np.float32)
-        assert float(median_error((0.1, 0.5, 0.9))(actual, output)) == pytest.approx(3.0)
-
-    @pytest.mark.parametrize("loss", ["pinball", "huber"])
-    def test_learns_nothing_from_actuals_that_do_not_exist(self, loss: Loss) -> None:
-        quantiles = (0.1, 0.5, 0.9) if loss == "pinball" else ()
-        fields: dict[str, Any] = {"outputs": 2 * max(1, len(quantiles)), "quantiles": quantiles}
-        network = KeyedNetwork(plain_architecture(LSTM, **fields), 2, 1e-2, loss)
-        actuals, read = np.ones((2, 2, 2, 1), np.float32), windows(2, count=2)
-        actuals[:, 1] = np.nan
-        score = network.test_on_batch(read, first(2), actuals)
-        network.zero_rows(first(2))
-        without = network.test_on_batch(part(read, 0), first(2), actuals[:, :1])
-        assert score == pytest.approx(without, rel=1e-6)
-        network.train_on_batch(read, first(2), actuals)
-        assert all(np.isfinite(weight).all() for weight in network.weights())
-
-
-def _axes_of_saved_arrays(file: Path) -> set[int]:
-    import h5py
-
-    axes: set[int] = set()
-    with h5py.File(file) as saved:
-        saved.visititems(lambda _, item: axes.update(getattr(item, "shape", ())))
-    return axes
+def learner() -> KeyedNetwork:
+    return KeyedNetwork(plain_architecture(LSTM), 4, 1e-2, "mse")
 
 
 def test_an_architecture_alone_is_enough_to_build_any_network() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from forecastd.observe.events import (
     StageTimed,
     TurnCompleted,
 )
-from forecastd.records import Committed, Message
+from forecastd.records import Committed, Message, TopicPartition
 from tests.in_memory import (
     P0,
     P1,
@@ -151,9 +151,9 @@ class TestPartitions:
         for _ in range(3):
             loop.run_once()
         assert len(loop.served) == 2
-        assert not loop.is_ready
+        was_ready = loop.is_ready
         drain(loop)
-        assert loop.is_ready
+        assert (was_ready, loop.is_ready) == (False, True)
         ends = {partition: at.position for partition, at in broker.committed.items()}
         told = {event.partition: event.position for event in heard.heard(PartitionReady)}
         assert told == ends
@@ -317,26 +317,26 @@ class TestClose:
         loop = start(records("a"), make_settings())
 
         class Sink:
-            def send(self, _messages: Sequence[Message]) -> list[Message]:
-                return []
+            def send(self, messages: Iterable[Message]) -> list[Message]:
+                return list(messages)
 
-            def close(self, _timeout_s: float) -> None:
+            def close(self, timeout_s: float) -> None:
                 closed.append("sink")
                 raise BrokerError("no answer either")
 
         class Reader:
-            def start(self, _partition: Any) -> int:
+            def start(self, partition: TopicPartition) -> int:
                 return 0
 
-            def read(self, _timeout_s: float) -> tuple[list[Any], bool]:
+            def read(self, timeout_s: float) -> tuple[list[tuple[bytes, bytes | None]], bool]:
                 return [], True
 
             def close(self) -> None:
                 closed.append("reader")
 
         loop.source = Failing(broker_of(loop), 1)
-        loop.sink = Sink()  # type: ignore[assignment]  # names of arguments aside, it is one
-        loop.restorer.reader = Reader()  # type: ignore[assignment]  # the same
+        loop.sink = Sink()
+        loop.restorer.reader = Reader()
         with pytest.raises(BrokerError):
             loop.close(1.0)
         assert closed == ["source", "sink", "reader"]

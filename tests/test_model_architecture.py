@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 import pytest
 
 from forecastd.architecture import Architecture, Recurrent
@@ -5,7 +7,7 @@ from forecastd.errors import ModelError
 from forecastd.settings import Settings
 
 
-def settings(**sections: dict[str, object]) -> Settings:
+def settings(**sections: Mapping[str, object]) -> Settings:
     return Settings.model_validate(sections)
 
 

@@ -116,7 +116,7 @@ def names_on(bootstrap: str) -> list[str]:
 class TestDemo:
     def test_bounded_it_ends_by_itself_with_forecasts_and_a_summary(self, tmp_path: Path) -> None:
         """The first thing that anybody runs. Its own broker, whatever the session uses."""
-        with demo(tmp_path, "--for", "5s", "--json") as running:
+        with demo(tmp_path, "--for", "10s", "--json") as running:
             status, line = running.ended()
             assert (status, running.err.read_text()[-300:] if status else "") == (0, "")
             assert running.left_behind() == []
@@ -127,7 +127,7 @@ class TestDemo:
         assert summary["model_version"].startswith("0-")
         assert 0 < summary["delay_p50_ms"] <= summary["delay_p99_ms"]
         assert summary["page"].startswith("http://127.0.0.1:")
-        assert 5 <= summary["seconds"] < 15
+        assert 10 <= summary["seconds"] < 20
         start = [summary[f"seconds_to_{what}"] for what in ("broker", "ready", "first_forecast")]
         assert start == sorted(start)
 
@@ -159,6 +159,15 @@ class TestDemo:
         assert running.complaint().endswith(", wanted a daemon that goes on")
         assert "daemon| " in running.err.read_text()
         assert names_on(kafka) == []
+
+    def test_without_a_forecast_it_sums_up_and_fails(self, kafka: str, tmp_path: Path) -> None:
+        """Whoever runs it in CI asks whether forecasts come out."""
+        with demo(tmp_path, "--broker", kafka, "--for", "0s", "--json") as running:
+            status, line = running.ended()
+            assert running.left_behind() == []
+        assert status == 1
+        assert json.loads(line)["forecasts"] == 0
+        assert running.complaint().startswith("forecastd: daemon: runs, without a forecast, its ")
 
 
 class TestRefusals:

@@ -26,7 +26,7 @@ class TestSkillWatch:
         assert fell.leads == LEADS_JUDGED
 
     def test_says_it_again_only_after_it_was_clearly_better(self) -> None:
-        """Between 0 and `RECOVERED` nothing is said, so that a model on the edge is no alarm bell."""
+        """Between 0 and `RECOVERED` nothing is said: a model on the edge is no alarm bell."""
         heard = Telemetry()
         watch = SkillWatch(heard)
         for error in (1.1, 0.99, 1.1, 0.9, 1.1):

@@ -18,7 +18,7 @@ from forecastd.observe.events import (
     StateReset,
 )
 from forecastd.publish.message import forecast_schema
-from forecastd.records import Floats, Float32s, Slots
+from forecastd.records import Float32s, Floats, Slots
 from forecastd.settings import Settings
 from tests.in_memory import (
     P0,
@@ -41,7 +41,6 @@ from tests.in_memory import (
     start,
 )
 from tests.slow_daemon import SlowDaemon, SlowSeries
-
 
 SCHEMA = jsonschema.Draft202012Validator(forecast_schema())
 
@@ -152,8 +151,10 @@ class TestStaleStates:
 
     @pytest.mark.parametrize("bytes_per_second", [1, 10**8])
     def test_once_primed_survive_a_crash(self, bytes_per_second: int) -> None:
-        """The primed state is in the commit that published it, whatever rows may cost: primed
-        again, from a later tail, it would be another."""  # noqa: D209
+        """The primed state is in the commit that published it, whatever rows may cost.
+
+        Primed again, from a later tail, it would be another.
+        """
         state = {"row_every": 1_000, "bytes_per_second": bytes_per_second}
         settings = make_settings(state=state)
         before = feed(120, seed=5, broken=0)
@@ -187,8 +188,10 @@ class TestStatesThatARowDoesNotHold:
     def test_are_primed_when_the_first_model_comes_back(
         self, between: dict[str, Any] | None, stride: int
     ) -> None:
-        """A row saved without the state, or with that of another network, must not vouch for one:
-        its series would go on from zero as if nothing had happened."""  # noqa: D209
+        """A row saved without the state, or with that of another network, must not vouch for one.
+
+        Its series would go on from zero as if nothing had happened.
+        """
         settings = make_settings(windows={"stride": stride}, state={"row_every": 1})
         values = wave(61)
         broker = one_series(values[:40])
@@ -264,7 +267,7 @@ class TestOutputsThatAreNoNumbers:
         run(both, settings, make_model(settings, network=Explodes))
         run(alone, settings, make_model(settings, network=Explodes))
         wanted = numbers_by_origin(alone)
-        found = {at: n for at, n in numbers_by_origin(both, "b").items()}
+        found = numbers_by_origin(both)
         assert found.keys() == wanted.keys()
         for at, cells in found.items():
             np.testing.assert_allclose(cells, wanted[at], rtol=1e-6)
@@ -369,8 +372,8 @@ class TestChangedSettings:
                 assert (np.diff(found[0], axis=1) > 0).all()
 
     @pytest.mark.parametrize("horizon", [3, 2])
-    def test_of_the_horizon_let_no_forecast_be_scored_that_is_not_there(self, horizon: int) -> None:
-        """Pending forecasts of another horizon are gone; what is left of them must not be scored."""
+    def test_of_the_horizon_let_nothing_be_scored_that_is_not_there(self, horizon: int) -> None:
+        """Pending forecasts of another horizon are gone; what is left of them says nothing."""
         old = make_settings(forecast={"horizon": 4}, state={"row_every": 1})
         new = make_settings(forecast={"horizon": horizon}, state={"row_every": 1})
         values = 1e6 + wave(48)

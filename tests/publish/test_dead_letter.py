@@ -71,7 +71,7 @@ class TestTruncated:
         "name", ["trace", "forecastd.x", "forecastd.error", "forecastd.truncated"]
     )
     def test_to_nothing_fits_the_room_whatever_came_with_it(self, name: str) -> None:
-        """A sender must not be able to make a dead letter that no topic takes: that would be fatal."""
+        """A sender must not be able to make a dead letter that no topic takes: it is fatal."""
         bad = reject(b"x" * 10**6, b"k" * 10**6, [(name, b"h" * 10**6)], "e" * 10**6)
         cut = truncated(dead_letter(bad, "dead-letters"), 0)
         assert size(cut) < ROOM_BYTES / 2

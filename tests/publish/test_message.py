@@ -105,7 +105,6 @@ class TestEncodeForecasts:
         rounded = round_to_spread(values, spread)
         for at, message in enumerate(encode_forecasts(made, "forecasts", ("value",))):
             read = json.loads(message.value or b"")
-            jsonschema.validate(read, forecast_schema())
             assert read["forecasts"]["value"] == rounded[at, ..., 0].tolist()
 
 

@@ -113,8 +113,10 @@ class TestRestore:
         assert restored.keys == [encode_key("b", "w1")]
 
     def test_believes_the_lower_offset_once_the_higher_one_was_removed(self, bench: Bench) -> None:
-        """After a reset from outside a series begins at lower offsets, and its old rows stay on
-        the topic until compaction runs: with them it would skip all that it had seen before."""  # noqa: D205, D209
+        """After a reset from outside a series begins at lower offsets, and its old rows stay on.
+
+        They do so until compaction runs: with them it would skip all that it had seen before.
+        """
         bench.write("a", row(100, 1), "w1")
         bench.write("b", row(90, 1), "w1")
         bench.write("a", None, "w1")

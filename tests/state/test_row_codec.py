@@ -165,7 +165,7 @@ class TestBrokenRows:
             (row_of([["offset", "<i8", [2**40, 2**40], 1]], b""), "wanted columns"),
             (row_of([*NEEDED, ["offset", "<i8", [], 1]], b"x" * 24), "wanted columns"),
             (row_of([*NEEDED, ["x", "O", [], 1]], b"x" * 24), "wanted columns of numbers"),
-            (row_of([["steps", "<i8", [], 1]], b"12345678"), "no column 'offset' of the type int64"),
+            (row_of([["steps", "<i8", [], 1]], b"12345678"), "'offset' of the type int64"),
             (row_of([["offset", "<f8", [], 1], NEEDED[1]], b"x" * 16), "no column 'offset'"),
             (row_of([["offset", "<i8", [2], 1], NEEDED[1]], b"x" * 24), "no column 'offset'"),
             (row_of(NEEDED[:1], b"12345678"), "no column 'steps'"),

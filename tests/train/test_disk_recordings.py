@@ -68,34 +68,32 @@ class TestCsv:
         assert read(file, "date,a\n").values.shape == (0, 1)
 
 
+HEADER = "wanted a header that begins with date or timestamp"
+TIME = "wanted ISO 8601 or a Unix time in s, ms, us or ns, from 1990 on"
+NUMBER = "wanted a number in float32's range, or an empty cell"
+
+
 class TestCsvFaults:
     """Where, found, wanted: the line as an editor counts it."""
 
     @pytest.mark.parametrize(
         ("text", "said"),
         [
-            ("", "1: first column '', wanted a header that begins with date or timestamp"),
-            ("time,a\n", "1: first column 'time', wanted a header that begins with date or "
-             "timestamp"),
+            ("", f"1: first column '', {HEADER}"),
+            ("time,a\n", f"1: first column 'time', {HEADER}"),
             ("date\n", "1: no column but the time, wanted one column a series"),
             ("date,a,a\n", "1: column 'a' twice, wanted one column a series"),
             ("date,a,\n", "1: a column name of 0 bytes, wanted a series name of 1 to 512"),
-            ("date,a\n2020-01-01,1\nsoon,2\n", "3: time 'soon', wanted ISO 8601 or a Unix time in "
-             "s, ms, us or ns, from 1990 on"),
-            ("date,a\n20200101,1\n", "2: time '20200101', wanted ISO 8601 or a Unix time in s, ms, "
-             "us or ns, from 1990 on"),
-            ("date,a\n2020-01-01,1\n\n2020-01-02,n/a\n", "4: column 'a' is 'n/a', wanted a number "
-             "in float32's range, or an empty cell"),
-            ("date,a\n2020-01-01,inf\n", "2: column 'a' is 'inf', wanted a number in float32's "
-             "range, or an empty cell"),
-            ("date,a\n2020-01-01,1e40\n", "2: column 'a' is '1e40', wanted a number in float32's "
-             "range, or an empty cell"),
+            ("date,a\n2020-01-01,1\nsoon,2\n", f"3: time 'soon', {TIME}"),
+            ("date,a\n20200101,1\n", f"2: time '20200101', {TIME}"),
+            ("date,a\n2020-01-01,1\n\n2020-01-02,n/a\n", f"4: column 'a' is 'n/a', {NUMBER}"),
+            ("date,a\n2020-01-01,inf\n", f"2: column 'a' is 'inf', {NUMBER}"),
+            ("date,a\n2020-01-01,1e40\n", f"2: column 'a' is '1e40', {NUMBER}"),
             ("date,a\n2020-01-01,1,2\n", "2: 3 cells, wanted 2, as in the header"),
-            (f"date,a\n2020-01-01,{'x' * 99}\n", f"2: column 'a' is '{'x' * 40}...', wanted a "
-             "number in float32's range, or an empty cell"),
+            (f"date,a\n2020-01-01,{'x' * 99}\n", f"2: column 'a' is '{'x' * 40}...', {NUMBER}"),
             ('date,a\n2020-01-01,"1\n', "2: unexpected end of data, wanted CSV"),
         ],
-    )  # fmt: skip
+    )
     def test_name_the_line(self, file: Path, text: str, said: str) -> None:
         assert fault(file, text) == f"host.csv:{said}"
 
@@ -111,7 +109,12 @@ class TestCsvFaults:
 
 class TestJsonLines:
     def test_are_told_by_their_first_character(self, file: Path) -> None:
-        for text, told in [('{"a": 1}\n', True), ("[{}]\n", True), ("date,a\n", False), ("", False)]:
+        for text, told in [
+            ('{"a": 1}\n', True),
+            ("[{}]\n", True),
+            ("date,a\n", False),
+            ("", False),
+        ]:
             file.write_text(text)
             assert is_json_lines(file) is told
 
@@ -139,7 +142,9 @@ class TestJsonLines:
             error = f"{partition}@1[1]: field 'a' is 'x', wanted a number"
             reject = Reject(partition, records[1], "type", error)
             none = np.empty(0, np.int64)
-            return Decoded(Observations(partition, [], none, none, none, none), [reject], 0)
+            return Decoded(
+                Observations(partition, [], none, np.empty((0, 1)), none, none), [reject], 0
+            )
 
         with pytest.raises(FileError) as raised:
             read_json_lines(file, decode)

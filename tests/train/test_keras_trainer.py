@@ -14,7 +14,7 @@ import pytest
 from forecastd.architecture import Architecture
 from forecastd.errors import ModelError
 from forecastd.keras_network import BatchScore
-from forecastd.records import Float32s
+from forecastd.records import Float32s, Floats
 from forecastd.settings import TrainingSettings
 from forecastd.train import keras_trainer
 from forecastd.train.keras_trainer import Epoch, Trained, Trainer, naive_error
@@ -59,9 +59,9 @@ def rows_of(given: Sequence[Stretch], start: int) -> tuple[Float32s, Float32s]:
     return windows, np.stack([one.actuals for one in parts])[..., 0]
 
 
-def plain_epochs(model: Any, given: TrainingData, rates: Sequence[float]) -> list[list[float]]:
+def plain_epochs(model: Any, given: TrainingData, rates: Sequence[float]) -> Floats:
     """[training loss, validation loss] an epoch, as one writes it by hand in plain Keras."""
-    losses = []
+    epochs = []
     for rate in rates:
         model.optimizer.learning_rate = rate
         forget(model)
@@ -75,17 +75,19 @@ def plain_epochs(model: Any, given: TrainingData, rates: Sequence[float]) -> lis
             model.test_on_batch(*rows_of(given.held_out, start))
             for start in range(WARM, len(given.held_out[0]), 2)
         ]
-        losses.append([float(np.mean(trained)), float(np.mean(tested))])
-    return losses
+        epochs.append([np.mean(trained), np.mean(tested)])
+    return np.array(epochs, np.float64)
 
 
 def cosine(settings: TrainingSettings) -> list[float]:
     at = np.arange(settings.epochs) / settings.epochs
-    return (settings.learning_rate * (0.5 + 0.5 * np.cos(np.pi * at))).tolist()
+    rates = settings.learning_rate * (0.5 + 0.5 * np.cos(np.pi * at))
+    return [float(rate) for rate in rates]
 
 
-def losses(history: Sequence[Epoch]) -> list[list[float | None]]:
-    return [[epoch.train_loss, epoch.validation_loss] for epoch in history]
+def losses(history: Sequence[Epoch]) -> Floats:
+    """(epochs, 2)."""
+    return np.array([[epoch.train_loss, epoch.validation_loss] for epoch in history], np.float64)
 
 
 def nobody(_: object) -> None:
@@ -198,9 +200,7 @@ class TestStopping:
         monkeypatch.setattr(keras_trainer.Trainer, "evaluate", evaluate)
         return validation
 
-    def test_keeps_the_weights_of_the_best_epoch(
-        self, told: list[float], patient: Trainer
-    ) -> None:
+    def test_keeps_the_weights_of_the_best_epoch(self, told: list[float], patient: Trainer) -> None:
         told += [3.0, 1.0, 2.0, 1.5]
         after: list[list[Float32s]] = []
         trained = patient.train(lambda _: after.append(patient.network.weights()))
@@ -249,7 +249,7 @@ class TestTrainer:
 
     def test_repeats_itself_with_the_same_seed(self, run: tuple[Trained, list[int]]) -> None:
         again = Trainer(plain_architecture(LSTM), data(), SETTINGS).train(nobody)
-        assert losses(again.history) == losses(run[0].history)
+        np.testing.assert_array_equal(losses(again.history), losses(run[0].history))
 
 
 def test_learns_a_season_that_the_naive_forecast_misses() -> None:
@@ -264,7 +264,9 @@ def test_learns_a_season_that_the_naive_forecast_misses() -> None:
     )
     rows = np.arange(1_500)
     recorded = [
-        RecordedSeries(f"wave {period}", rows, 50 + np.sin(2 * np.pi * rows / period)[:, None], rows)
+        RecordedSeries(
+            f"wave {period}", rows, 50 + np.sin(2 * np.pi * rows / period)[:, None], rows
+        )
         for period in (20, 27, 33, 41)
     ]
     architecture = Architecture.from_settings(settings)

@@ -16,12 +16,14 @@ def observations(*items: tuple[str, int, float]) -> Observations:
     at_ms = np.array(times, np.int64)
     rows = np.arange(len(items), dtype=np.int64)
     partition = TopicPartition("file", 0)
-    return Observations(partition, list(names), at_ms, np.array(values, np.float64)[:, None], rows, at_ms)
+    return Observations(
+        partition, list(names), at_ms, np.array(values, np.float64)[:, None], rows, at_ms
+    )
 
 
 def steps(*at_ms: int) -> RecordedSeries:
     times = np.array(at_ms, np.int64)
-    return RecordedSeries("s", times, times[:, None] * 1.0, np.arange(len(times)))
+    return RecordedSeries("s", times, times[:, None].astype(np.float64), np.arange(len(times)))
 
 
 class TestRecordedSeries:
@@ -44,12 +46,10 @@ class TestRecordedSeries:
         assert found[0].values.ravel().tolist() == [1, 2]
 
     def test_of_nothing_are_none(self) -> None:
-        assert recorded_series(Observations(TopicPartition("f", 0), [], *[np.empty(0)] * 4)) == (
-            [],
-            0,
-        )
-        none = np.empty(0, np.int64)
-        assert len(in_time_order("s", none, np.empty((0, 1)), none)[0]) == 0
+        none, values = np.empty(0, np.int64), np.empty((0, 1))
+        nothing = Observations(TopicPartition("file", 0), [], none, values, none, none)
+        assert recorded_series(nothing) == ([], 0)
+        assert len(in_time_order("s", none, values, none)[0]) == 0
 
     def test_as_known_at_a_time_end_with_the_step_at_it(self) -> None:
         assert steps(1, 5, 9).until(5).at_ms.tolist() == [1, 5]

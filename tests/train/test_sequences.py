@@ -45,7 +45,7 @@ def read_by_slot(passed: list[Batch]) -> dict[int, list[float]]:
 def ramp(steps: int, name: str = "s", first: int = 0) -> RecordedSeries:
     """A series whose value at time t (in seconds from the epoch) is t."""
     rows = np.arange(first, first + steps, dtype=np.int64)
-    return RecordedSeries(name, 1_000 * rows, rows[:, None] * 1.0, rows)
+    return RecordedSeries(name, 1_000 * rows, rows[:, None].astype(np.float64), rows)
 
 
 class TestBatches:

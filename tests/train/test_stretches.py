@@ -87,6 +87,15 @@ class TestStretches:
         (stretch,) = stretches_of(recorded(20), LAYOUT)
         assert not stretch.naive.any()
 
+    def test_bound_what_one_jump_of_a_quiet_series_can_weigh(self) -> None:
+        values = 100 + 0.001 * recorded(20).values
+        values[10:] = 200
+        quiet = replace(recorded(20), values=values)
+        (stretch,) = stretches_of(quiet, LAYOUT)
+        assert np.nanmax(np.abs(stretch.actuals)) == np.max(np.abs(stretch.actuals[1])) == 30
+        (raw,) = stretches_of(quiet, replace(LAYOUT, scaling="none"))
+        assert np.nanmax(raw.actuals) > 99
+
     def test_of_a_long_series_are_computed_in_portions(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

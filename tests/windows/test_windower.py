@@ -143,7 +143,7 @@ class Slow:
     ) -> Origin:
         offset, at_ms = steps[-1]
         tail = tuple(float(at) for _, at in steps[: -TAIL - 1 : -1])
-        return Origin(partition, series, phase, at_ms, first, offset, False, tail)
+        return Origin(partition, series, phase, at_ms, first, offset, is_silent=False, tail=tail)
 
 
 def random_rows(rng: np.random.Generator, first_offset: int) -> list[tuple[int, str, int]]:
@@ -161,7 +161,7 @@ class TestRounds:
     def test_hold_the_origins_of_one_observation_at_a_time(
         self, timesteps: int, stride: int
     ) -> None:
-        for seed in range(12):
+        for seed in range(6):
             rng = np.random.default_rng(seed)
             windower, slow = new_windower(timesteps, stride), Slow(timesteps, stride)
             found: list[Origin] = []
@@ -296,7 +296,8 @@ class TestLateObservations:
         origins(windower, part(P0, [(at, "a", time) for at, time in enumerate(times)]))
         slot = windower.table.find(P0, ["a"])
         assert steps_back(windower.table, slot, range(3))[0, :, 0].tolist() == [12, 11, 10]
-        assert (windower.table["late"][slot], windower.table["seen"][slot]) == (4, 7)
+        assert windower.table["late"][slot].tolist() == [4]
+        assert windower.table["seen"][slot].tolist() == [7]
         assert (windower.accepted, windower.late) == (3, 4)
 
     def test_make_no_forecast(self) -> None:
@@ -345,7 +346,7 @@ class TestExpiry:
             assert sorted(origin for one in again for origin in one) == sorted(found)
         windows = [origin for origin in found if origin.phase != COLD]
         assert [origin.origin_ms for origin in windows] == [30, 1_030]
-        assert windows[1].tail == (1_030, 1_020, 1_010, 1_000)
+        assert list(windows[1].tail) == [1_030, 1_020, 1_010, 1_000]
         assert whole.expired == 2
 
     def test_an_expired_series_keeps_its_place_and_says_so(self) -> None:

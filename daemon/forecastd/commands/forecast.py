@@ -61,9 +61,10 @@ def _as_the_model_was_made(loaded: Loaded, model: Path) -> Settings:
     from forecastd.settings_rules import broken_rules
 
     settings, architecture = loaded.settings, load_model(model).architecture
+    horizons = architecture.horizons
     known = {
         ("windows", "timesteps"): architecture.timesteps,
-        ("forecast", "horizon"): architecture.horizon,
+        ("forecast", "horizon"): horizons[0] if len(horizons) == 1 else None,
     }
     for (section, name), value in known.items():
         if value is not None and loaded.sources[f"{section}.{name}"] == "default":

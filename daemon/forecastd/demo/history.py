@@ -14,6 +14,10 @@ from forecastd.demo.machine_like_series import machine_like_series
 from forecastd.demo.seasonal_series import SeasonalSeries
 from forecastd.records import Floats
 
+_SHIFT_MS = 389
+"""Between two stretches of a series, on top of their length, which many a season divides: each
+stretch shall begin in another phase."""
+
 
 def history_csv(
     series: Sequence[SeasonalSeries], end_ms: int, step_ms: int, steps: int, copies: int
@@ -33,7 +37,7 @@ def history_csv(
     for copy in range(copies):
         # In turn, because an epoch reads columns as they come: all noise at its end would be all
         # that the model remembers.
-        past_ms = at_ms - copy * (steps * step_ms + 389)
+        past_ms = at_ms - copy * (steps * step_ms + _SHIFT_MS)
         columns += [(f"{one.name}/{copy}", one.values(past_ms)) for one in series]
         columns += machine_like_series(steps, copy)
     names = ",".join(["timestamp", *(name for name, _ in columns)])

@@ -73,7 +73,9 @@ class Machine:
             "host.network.sent": (then.sent, now.sent, 1),
         }
         return {
-            name: round(max(later - earlier, 0) / seconds / _MB, decimals)  # it may start over
+            name: round(
+                max(later - earlier, 0) / seconds / _MB, decimals
+            )  # counters may start over
             for name, (earlier, later, decimals) in moved.items()
             if earlier is not None and later is not None
         }

@@ -94,7 +94,7 @@ class Child:
         assert self._process is not None, "not started yet"
         status = self._process.poll()
         if status is not None:
-            raise self._failure(_status_text(status), wanted)
+            raise self.failure(_status_text(status), wanted)
 
     def wait(self, timeout_s: float, wanted: str) -> None:
         """Return when it has done its work.
@@ -106,12 +106,13 @@ class Child:
         deadline = time.monotonic() + timeout_s
         while (status := self._process.poll()) is None:
             if time.monotonic() > deadline:
-                raise self._failure(f"still busy after {timeout_s:g} s", wanted)
+                raise self.failure(f"still busy after {timeout_s:g} s", wanted)
             time.sleep(_POLL_S)
         if status != 0:
-            raise self._failure(_status_text(status), wanted)
+            raise self.failure(_status_text(status), wanted)
 
-    def _failure(self, found: str, wanted: str) -> DemoError:
+    def failure(self, found: str, wanted: str) -> DemoError:
+        """The error to raise about it; quotes its log, in the error and on stderr."""
         lines = self.log.read_text(errors="replace").splitlines()[-_QUOTED_LINES:]
         sys.stderr.writelines(f"{self._name}| {line}\n" for line in lines)
         said = f", its last words being '{lines[-1]}'" if lines else " without a word"

@@ -85,6 +85,7 @@ class _Demo:
         self._start_s = time.monotonic()
         self._kafka: EmbeddedKafka | None = None
         self._watch: Watch | None = None
+        self._silence: DemoError | None = None
         prefix = f"forecastd-demo-{secrets.token_hex(3)}-" if wishes.broker else ""
         self._names = DemoNames(prefix)
 
@@ -99,12 +100,11 @@ class _Demo:
         summary = self._watch.summary if self._watch is not None else None
         if summary is not None:
             self._print(summary)
-        for_s = self._wishes.for_s
-        if for_s is None or (summary is not None and summary.forecasts):
-            return 0
-        if is_interrupted:
-            return _INTERRUPTED
-        raise DemoError(f"demo: no forecast in {for_s:g} s, wanted the first of many")
+        if self._silence is not None:
+            raise self._silence
+        has_forecasts = summary is not None and summary.forecasts > 0
+        is_cut_short = is_interrupted and self._wishes.for_s is not None
+        return _INTERRUPTED if is_cut_short and not has_forecasts else 0
 
     def _run(self, ends: ExitStack) -> None:
         Machine()  # where psutil is missing it is missed now, not once all else is running
@@ -148,6 +148,9 @@ class _Demo:
             self._watch.watch(self._wishes.for_s, check)
         finally:
             self._watch.look()
+        summary = self._watch.summary
+        if summary is None or not summary.forecasts:
+            self._silence = daemon.failure("runs, without a forecast", "the first of many")
 
     def _start_broker(self, ends: ExitStack, folder: Path) -> str:
         self._kafka = EmbeddedKafka(folder / "broker")

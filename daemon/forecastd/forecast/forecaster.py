@@ -200,7 +200,7 @@ class Forecaster:
         scale = window_scale(windows, before, median[at], spread[at], model.scaling, model.anchor)
         rows = self._rows(slots, origins.phases[at])
         outputs = self._call(feed(windows, scale, model.scaling), rows)[:, 0]
-        is_finite: Bools = np.isfinite(outputs).reshape(len(at), -1).all(axis=1)
+        is_finite: Bools = np.logical_and.reduce(np.isfinite(outputs), axis=(1, 2, 3))
         if not is_finite.all():
             model.network.zero_rows(rows[~is_finite])
             self.telemetry.emit(StateReset(int(np.count_nonzero(~is_finite))))

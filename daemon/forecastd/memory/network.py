@@ -88,5 +88,5 @@ class MemoryNetwork:
 
 
 def _sigmoid(x: Float32s) -> Float32s:
-    half: Float32s = (np.tanh(x / 2) + 1) / 2  # the usual formula overflows
-    return half
+    half = (np.tanh(x / 2) + 1) / 2  # the usual formula overflows
+    return half.astype(np.float32)

@@ -21,6 +21,10 @@ from forecastd.train.recorded_series import RecordedSeries
 _TAIL_NUMBERS_MAX = 4_000_000
 """Numbers of all tails that are sorted at a time: bounds memory."""
 
+_ACTUAL_LIMIT = 30.0
+"""Scaled actuals are clipped to this many spreads from the anchor: the one jump of a series that
+was flat but for its noise must not outweigh a thousand windows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -172,6 +176,8 @@ def _stretch(series: RecordedSeries, ends: Ints, layout: Layout) -> Stretch:
 
     def relative(values: Floats) -> Float32s:
         moved = (values - scale.anchor[:, None]) / scale.spread[:, None]
+        if layout.scaling == "series":
+            moved = np.clip(moved, -_ACTUAL_LIMIT, _ACTUAL_LIMIT)
         return moved[..., : layout.targets].astype(np.float32)
 
     return Stretch(

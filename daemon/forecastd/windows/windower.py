@@ -196,9 +196,9 @@ class Windower:
             yield from self._steps(rows)
             return
         self.expired += int(np.count_nonzero(expires & ~rows.is_silent))
-        lives = np.cumsum(expires)
-        before = lives[rows.starts] - expires[rows.starts]
-        lives -= np.repeat(before, np.diff(rows.starts, append=len(rows.slots)))
+        begun = np.cumsum(expires)
+        before: Ints = begun[rows.starts] - expires[rows.starts].astype(np.int64)
+        lives: Ints = begun - np.repeat(before, np.diff(rows.starts, append=len(rows.slots)))
         for life in range(lives.max() + 1):
             part = rows.take(lives == life)
             if life:
