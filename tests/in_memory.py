@@ -16,6 +16,7 @@ from forecastd.loop import Loop
 from forecastd.memory.log import MemoryBroker, MemoryRowReader, MemorySink, MemorySource
 from forecastd.memory.network import MemoryNetwork
 from forecastd.observe.events import Event
+from forecastd.publish.at_least_once import AtLeastOnce
 from forecastd.records import Floats, TopicPartition
 from forecastd.settings import Settings
 from forecastd.wiring import Ends, build_loop
@@ -151,10 +152,12 @@ def start(
     read_rows: int = 5_000,
 ) -> Loop:
     """A daemon that has just been started."""
+    source = MemorySource(broker, poll_records)
     ends = Ends(
-        MemorySource(broker, poll_records),
-        MemorySink(broker),
+        source,
+        AtLeastOnce(source, MemorySink(broker)),
         MemoryRowReader(broker, settings.state_topic("{}"), read_rows),
+        broker.bytes_max.get(settings.ingest.dead_letter_topic, 2**20),
     )
     return build_loop(settings, ends, model, telemetry or Telemetry(), ManualClock())
 

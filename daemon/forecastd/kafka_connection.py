@@ -13,6 +13,7 @@ from typing import Any
 
 from kafka.errors import (
     IllegalSaslStateError,
+    KafkaError,
     KafkaTimeoutError,
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
@@ -165,6 +166,15 @@ def build_client(kind: Callable[..., Any], **options: Any) -> Any:
         for client in made:
             client.close()
         raise
+
+
+@contextmanager
+def broker_errors(doing: str) -> Iterator[None]:
+    """Whatever the client raises, as the one error that makes the loop start over."""
+    try:
+        yield
+    except KafkaError as error:
+        raise BrokerError(f"{doing}: {type(error).__name__} ({error})") from error
 
 
 @contextmanager

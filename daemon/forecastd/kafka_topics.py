@@ -148,6 +148,11 @@ class TopicAdmin:
         hidden = [t for t in found if t["error_code"] not in (0, _NO_SUCH_TOPIC)]
         return shapes, {topic["name"]: _refused(topic, "DESCRIBE") for topic in hidden}
 
+    def message_bytes_max(self, topic: str) -> int:
+        """The largest message that a topic takes; 1 MiB where we may not read that."""
+        configs = self.describe([topic])[topic].configs
+        return int(configs.get("max.message.bytes", 2**20))
+
     def inspect(self, settings: Settings) -> Inspection:
         """Compare what is there with what the daemon needs."""
         names = [plan.name for plan in plan_topics(settings, {})]

@@ -8,16 +8,14 @@ other way back.
 from __future__ import annotations
 
 import secrets
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from forecastd.clock import Clock
-from forecastd.errors import TopicError
 from forecastd.forecast.forecaster import Forecaster
 from forecastd.ingest.json_decoder import JsonDecoder
 from forecastd.observe.events import (
@@ -27,13 +25,11 @@ from forecastd.observe.events import (
     RecordsRejected,
     RowsSaved,
     SeriesCounted,
-    Stage,
-    StageTimed,
     Telemetry,
     TurnCompleted,
 )
-from forecastd.ports import Sink, Source
-from forecastd.publish.dead_letter import dead_letter, truncated
+from forecastd.ports import Delivery, Source
+from forecastd.publish.dead_letter import dead_letter
 from forecastd.publish.message import encode_forecasts
 from forecastd.records import (
     Committed,
@@ -45,16 +41,18 @@ from forecastd.records import (
     Record,
     Round,
     Slots,
+    Stage,
     TopicPartition,
+    Turn,
 )
 from forecastd.state.restorer import Restorer
-from forecastd.state.row_saver import RowSaver
+from forecastd.state.row_saver import RowBatch, RowSaver
 from forecastd.state.starting_point import StartingPoint
 from forecastd.state.table import SeriesTable
+from forecastd.stopwatch import Stopwatch
 from forecastd.windows.windower import Windower
 
 _POLL_S = 0.5
-_CUT_BYTES = (900_000, 64_000, 0)  # what is kept of a dead letter that its topic finds too large
 
 
 @dataclass(slots=True)
@@ -79,13 +77,20 @@ class Served:
 
 @dataclass(slots=True)
 class Loop:
-    """The stages, in the order of the data path, and the partitions they serve."""
+    """The stages, in the order of the data path, and the partitions they serve.
+
+    Attributes:
+        dead_letters: their topic, and the bytes of the largest message that it takes.
+        targets: names of the values that are forecast.
+        served: partitions whose rows are in the table.
+        delays: of this turn's forecasts, from record to acknowledgement, in seconds.
+    """
 
     source: Source
     decoder: JsonDecoder
     windower: Windower
     forecaster: Forecaster
-    sink: Sink
+    delivery: Delivery
     saver: RowSaver
     restorer: Restorer
     starting_point: StartingPoint
@@ -93,9 +98,11 @@ class Loop:
     telemetry: Telemetry
     clock: Clock
     output_topic: str
-    dead_letter_topic: str
+    dead_letters: tuple[str, int]
     targets: Sequence[str]
+    stopwatch: Stopwatch
     served: dict[TopicPartition, Served] = field(default_factory=dict)
+    delays: list[float] = field(default_factory=list)
 
     @property
     def is_ready(self) -> bool:
@@ -110,33 +117,32 @@ class Loop:
         """
         with ExitStack() as last_first:
             last_first.callback(self.restorer.reader.close)
-            last_first.callback(self.sink.close, timeout_s)
+            last_first.callback(self.delivery.close, timeout_s)
             last_first.callback(self.source.close, timeout_s)
 
     def run_once(self) -> bool:
-        """Carry one poll from the input topics to committed offsets; False if there was nothing.
-
-        Rows leave only after every forecast and dead letter that they imply is acknowledged: were
-        a row to arrive without its forecast, a restart would skip the window and the forecast
-        would be lost.
-        """
-        with self._timed("poll"):
+        """Carry one poll from the input topics to committed offsets; False if there was nothing."""
+        with self.stopwatch.timed("poll"):
             polled = self.source.poll(0.0 if self.restorer.is_busy else _POLL_S)
         self._follow_assignment()
         polled = self._still_ours(polled)
         self._restore()
-        with self._timed("decode"):
+        with self.stopwatch.timed("decode"):
             decoded = [self._decode(*item) for item in polled.records.items()]
         forecasts, windowed = self._forecast([part.observations for part in decoded])
-        with self._timed("publish"):
-            delays = self._publish(forecasts, decoded)
+        with self.stopwatch.timed("publish"):
+            published = self._messages(forecasts, decoded)
         self._note_positions(polled)
-        with self._timed("save"):
-            self._save(windowed)
-        with self._timed("commit"):
-            self._commit()
+        with self.stopwatch.timed("save"):
+            batch = self._due_rows(windowed)
+        turn = Turn(published, [*batch.tombstones, *batch.rows], self._moved())
+        if turn:
+            self.delivery.deliver(turn, self.stopwatch)
+            self._note_delivered(turn, batch)
+            self._report_published(forecasts, decoded)
         if polled.records:
-            self._report(polled, decoded, delays)
+            self._report(polled, decoded)
+        self.stopwatch.report()
         return bool(polled.records)
 
     def _decode(self, partition: TopicPartition, records: Sequence[Record]) -> Decoded:
@@ -155,53 +161,25 @@ class Loop:
         forecasts: list[Forecasts] = []
         windowed: list[Slots] = []
         for origins in self._timed_each("window", self.windower.rounds(observations, silent_below)):
-            with self._timed("forecast"):
+            with self.stopwatch.timed("forecast"):
                 forecasts.extend(self.forecaster.forecast(origins))
             windowed.append(origins.slots[(origins.phases >= 0) & ~origins.is_silent])
         return forecasts, windowed
 
-    def _publish(self, forecasts: list[Forecasts], decoded: list[Decoded]) -> list[float]:
-        """Send what the world sees; returns the delay of each forecast in seconds."""
+    def _messages(self, forecasts: list[Forecasts], decoded: list[Decoded]) -> list[Message]:
+        """What the world sees of this turn."""
         messages = [
             message
             for made in forecasts
             for message in encode_forecasts(made, self.output_topic, self.targets)
         ]
-        rejects = [reject for part in decoded for reject in part.rejects]
-        messages.extend(dead_letter(reject, self.dead_letter_topic) for reject in rejects)
-        if not messages:
-            return []
-        self._send(messages)
-        now_ms = self.clock.now_ms()
-        self._report_published(forecasts, now_ms)
-        for reason, count in Counter(reject.reason for reject in rejects).items():
-            example = next(reject.error for reject in rejects if reject.reason == reason)
-            self.telemetry.emit(RecordsRejected(reason, count, example))
-        recorded = [made.recorded_ms for made in forecasts]
-        return ((now_ms - np.concatenate(recorded)) / 1000).tolist() if recorded else []
+        topic, bytes_max = self.dead_letters
+        for part in decoded:
+            messages.extend(dead_letter(reject, topic, bytes_max) for reject in part.rejects)
+        return messages
 
-    def _send(self, messages: list[Message]) -> None:
-        """Send; dead letters that their topic finds too large are cut.
-
-        Raises:
-            BrokerError: not everything was acknowledged.
-            TopicError: a topic can never take what must go there.
-        """
-        refused = self.sink.send(messages)
-        for cut in _CUT_BYTES:
-            for message in refused:
-                if message.topic != self.dead_letter_topic:
-                    size = f"a message of {len(message.value or b'')} bytes is too large"
-                    wanted = "a larger max.message.bytes, or a smaller forecast"
-                    raise TopicError(f"topic {message.topic}: {size}, wanted {wanted}")
-            if refused:
-                refused = self.sink.send([truncated(message, cut) for message in refused])
-        if refused:
-            found = "a dead letter of no value is too large"
-            raise TopicError(f"topic {self.dead_letter_topic}: {found}, wanted 64 KiB at least")
-
-    def _save(self, windowed: list[Slots]) -> None:
-        """Save the rows that are due.
+    def _due_rows(self, windowed: list[Slots]) -> RowBatch:
+        """The rows to save with this turn, taken for saved: a failure forgets the table.
 
         Tombstones go first: a series that lost its place and came back within the turn has both.
         """
@@ -215,15 +193,11 @@ class Loop:
             self.saver.windowed(slots)
         ready = {at: state.position for at, state in self.served.items() if state.is_ready}
         batch = self.saver.batch(ready)
-        if not batch.rows and not batch.tombstones:
-            return
-        self._send([*batch.tombstones, *batch.rows])
         self.saver.saved(batch)
-        size = sum(len(row.value or b"") for row in batch.rows)
-        self.telemetry.emit(RowsSaved(len(batch.rows), len(batch.tombstones), size))
+        return batch
 
-    def _commit(self) -> None:
-        """Commit what has moved; a partition that is replayed stays where it was."""
+    def _moved(self) -> dict[TopicPartition, Committed]:
+        """Offsets to commit; a partition that is replayed stays where it was."""
         moved = {}
         for partition, at in self.served.items():
             if at.is_ready:
@@ -231,10 +205,14 @@ class Loop:
                 committed = Committed(at.position, resume_from)
                 if committed != at.committed:
                     moved[partition] = committed
-        if moved:
-            self.source.commit(moved)
-            for partition, committed in moved.items():
-                self.served[partition].committed = committed
+        return moved
+
+    def _note_delivered(self, turn: Turn, batch: RowBatch) -> None:
+        for partition, committed in turn.commits.items():
+            self.served[partition].committed = committed
+        if turn.rows:
+            size = sum(len(row.value or b"") for row in batch.rows)
+            self.telemetry.emit(RowsSaved(len(batch.rows), len(batch.tombstones), size))
 
     def _follow_assignment(self) -> None:
         changes = self.source.take_assignment()
@@ -282,7 +260,8 @@ class Loop:
             if at.is_ready and not was_ready:
                 self.telemetry.emit(PartitionReady(partition, at.position))
 
-    def _report_published(self, forecasts: list[Forecasts], now_ms: int) -> None:
+    def _report_published(self, forecasts: list[Forecasts], decoded: list[Decoded]) -> None:
+        now_ms = self.clock.now_ms()
         for made in forecasts:
             models = int(np.count_nonzero(made.is_model))
             if models:
@@ -290,12 +269,21 @@ class Loop:
             if models < len(made.series):
                 count = len(made.series) - models
                 self.telemetry.emit(ForecastsMade("baseline", made.is_cold, count, now_ms))
+        self.delays = [
+            delay for made in forecasts for delay in ((now_ms - made.recorded_ms) / 1000).tolist()
+        ]
+        rejects = [reject for part in decoded for reject in part.rejects]
+        for reason, count in Counter(reject.reason for reject in rejects).items():
+            example = next(reject.error for reject in rejects if reject.reason == reason)
+            self.telemetry.emit(RecordsRejected(reason, count, example))
 
-    def _report(self, polled: Polled, decoded: list[Decoded], delays: list[float]) -> None:
+    def _report(self, polled: Polled, decoded: list[Decoded]) -> None:
         heard = replayed = 0
         for partition, records in polled.records.items():
             at = self.served[partition]
-            silent = sum(record.offset < at.silent_below for record in records)
+            silent = 0
+            if records[0].offset < at.silent_below:
+                silent = sum(record.offset < at.silent_below for record in records)
             replayed += silent
             heard += len(records) - silent
             end = self.source.end_offset(partition) or at.position
@@ -310,23 +298,17 @@ class Loop:
                 replayed=replayed,
                 resets=self.windower.expired,
                 at_ms=self.clock.now_ms(),
-                delay_seconds=tuple(delays),
+                delay_seconds=tuple(self.delays),
             )
         )
         self.windower.accepted = self.windower.late = self.windower.expired = 0
+        self.delays = []
         self.telemetry.emit(SeriesCounted(len(self.table), self.table.total_bytes))
-
-    @contextmanager
-    def _timed(self, stage: Stage) -> Iterator[None]:
-        wall, cpu = time.perf_counter(), time.process_time()
-        yield
-        passed, used = time.perf_counter() - wall, time.process_time() - cpu
-        self.telemetry.emit(StageTimed(stage, passed, used))
 
     def _timed_each(self, stage: Stage, items: Iterator[Round]) -> Iterator[Round]:
         """Time what an iterator does between its items, not what is done with them."""
         while True:
-            with self._timed(stage):
+            with self.stopwatch.timed(stage):
                 item = next(items, None)
             if item is None:
                 return

@@ -7,11 +7,21 @@ The Kafka client stands behind `Source` and `Sink`; a second client, or the in-m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from forecastd.records import Column, Committed, Message, Polled, Slots, TopicPartition
+from forecastd.records import (
+    Column,
+    Committed,
+    Message,
+    Polled,
+    Slots,
+    Stage,
+    TopicPartition,
+    Turn,
+)
 
 
 class Assignment(Protocol):
@@ -85,14 +95,37 @@ class Source(Protocol):
 class Sink(Protocol):
     """Messages out."""
 
-    def send(self, messages: Iterable[Message]) -> list[Message]:
-        """Send all and return when the broker has answered for every one.
-
-        Returns:
-            Messages that are too large for their topic; all others are acknowledged.
+    def send(self, messages: Iterable[Message]) -> None:
+        """Send all and return when the broker has acknowledged every one.
 
         Raises:
             BrokerError: one of them was not acknowledged; none may be taken as sent.
+            TopicError: one of them is too large for its topic.
+        """
+        ...
+
+    def close(self, timeout_s: float) -> None:
+        """Give up whatever is not acknowledged yet."""
+        ...
+
+
+class Timer(Protocol):
+    """Whatever measures how long the stages of a turn take."""
+
+    def timed(self, stage: Stage) -> AbstractContextManager[None]:
+        """Add the time of a block to a stage."""
+        ...
+
+
+class Delivery(Protocol):
+    """How a turn reaches the broker: what a crash in the midst of it may leave."""
+
+    def deliver(self, turn: Turn, timer: Timer) -> None:
+        """Publish, save and commit; returns when the broker has acknowledged everything.
+
+        Raises:
+            BrokerError: it has not. Whatever the turn computed must be forgotten.
+            TopicError: a topic can never take what must go there.
         """
         ...
 

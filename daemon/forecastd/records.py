@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,10 @@ REJECT_REASONS = (
     "series",  # a series name is empty, too long or not UTF-8
 )
 """Why a record can be unusable; the closed list of label values."""
+
+
+Stage = Literal["poll", "decode", "window", "forecast", "publish", "save", "commit"]
+"""The stages of the data path, in order."""
 
 
 class TopicPartition(NamedTuple):
@@ -242,3 +246,22 @@ class Committed(NamedTuple):
 
     position: int
     resume_from: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Turn:
+    """What one turn of the loop leaves behind.
+
+    Attributes:
+        published: forecasts and dead letters.
+        rows: rows and tombstones for the state topics, in this order within a key.
+        commits: of partitions whose offsets have moved.
+    """
+
+    published: list[Message]
+    rows: list[Message]
+    commits: dict[TopicPartition, Committed]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to deliver."""
+        return bool(self.published or self.rows or self.commits)

@@ -35,7 +35,8 @@ from forecastd.observe.stdout_libraries import LibraryLines, install_library_lin
 from forecastd.observe.stdout_log import StdoutLog
 from forecastd.observe.table_views import busiest_series
 from forecastd.observe.telemetry import Fanout
-from forecastd.ports import ColumnStore, RowReader, Sink, Source
+from forecastd.ports import ColumnStore, Delivery, RowReader, Source
+from forecastd.publish.at_least_once import AtLeastOnce
 from forecastd.publish.kafka_sink import KafkaSink
 from forecastd.service import Service, StopSignal
 from forecastd.settings import Settings
@@ -46,17 +47,22 @@ from forecastd.state.row_codec import RowCodec, row_meaning
 from forecastd.state.row_saver import RowSaver
 from forecastd.state.starting_point import StartingPoint
 from forecastd.state.table import SeriesTable
+from forecastd.stopwatch import Stopwatch
 from forecastd.windows.admission import Admission
 from forecastd.windows.windower import Windower
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Both ends of the data path, and the saved rows."""
+    """Both ends of the data path, and the saved rows.
+
+    `dead_letter_bytes_max` is the largest message that the dead-letter topic takes.
+    """
 
     source: Source
-    sink: Sink
+    delivery: Delivery
     rows: RowReader
+    dead_letter_bytes_max: int
 
 
 def window_shape(settings: Settings) -> WindowShape:
@@ -137,7 +143,7 @@ def build_loop(
             telemetry,
         ),
         forecaster=Forecaster(table, shape, quantiles, served, scoring, telemetry),
-        sink=ends.sink,
+        delivery=ends.delivery,
         saver=saver,
         restorer=Restorer(
             table,
@@ -161,8 +167,9 @@ def build_loop(
         telemetry=telemetry,
         clock=clock,
         output_topic=settings.publish.topic,
-        dead_letter_topic=settings.ingest.dead_letter_topic,
+        dead_letters=(settings.ingest.dead_letter_topic, ends.dead_letter_bytes_max),
         targets=targets,
+        stopwatch=Stopwatch(telemetry),
     )
 
 
@@ -216,19 +223,25 @@ def _prepare(
     version, architecture = (model.served.version, model.architecture) if model else (None, "")
     telemetry.emit(ModelServed(version, architecture))
     admin = wait_for_broker(settings, clock, telemetry, lambda: bool(stop))
+    bytes_max = 0
     if admin is not None:
         with admin:
             for created in admin.ensure_topics(settings):
                 telemetry.emit(created)
+            bytes_max = admin.message_bytes_max(settings.ingest.dead_letter_topic)
 
     def connect() -> Loop:
-        ends = kafka_ends(settings, telemetry, clock)
+        ends = kafka_ends(settings, bytes_max, telemetry, clock)
         return build_loop(settings, ends, model, telemetry, clock)
 
     return connect
 
 
-def kafka_ends(settings: Settings, telemetry: Telemetry, clock: Clock) -> Ends:
+def kafka_ends(
+    settings: Settings, dead_letter_bytes_max: int, telemetry: Telemetry, clock: Clock
+) -> Ends:
     """New clients. The producer goes first: it opens nothing that would have to be left again."""
     sink = KafkaSink(settings)
-    return Ends(KafkaSource(settings, telemetry, clock), sink, KafkaRowReader(settings))
+    source = KafkaSource(settings, telemetry, clock)
+    delivery = AtLeastOnce(source, sink)
+    return Ends(source, delivery, KafkaRowReader(settings), dead_letter_bytes_max)

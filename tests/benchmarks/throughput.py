@@ -42,20 +42,20 @@ def fill(bootstrap: str, topic: str, records: int, series: int) -> None:
 
 
 class Counting:
-    """A sink that counts what goes through it, by topic: messages and bytes."""
+    """A delivery that counts what goes through it, by topic: messages and bytes."""
 
-    def __init__(self, sink: Any) -> None:
+    def __init__(self, delivery: Any) -> None:
         self.topics: dict[str, tuple[int, int]] = {}
-        self._sink = sink
+        self._delivery = delivery
 
-    def send(self, messages: Any) -> Any:
-        for message in messages:
+    def deliver(self, turn: Any, stopwatch: Any) -> None:
+        for message in (*turn.published, *turn.rows):
             count, size = self.topics.get(message.topic, (0, 0))
             self.topics[message.topic] = (count + 1, size + len(message.value or b""))
-        return self._sink.send(messages)
+        self._delivery.deliver(turn, stopwatch)
 
     def close(self, timeout_s: float) -> None:
-        self._sink.close(timeout_s)
+        self._delivery.close(timeout_s)
 
 
 def serve(bootstrap: str, topic: str, records: int, run: int) -> dict[str, Any]:
@@ -103,9 +103,9 @@ def serve(bootstrap: str, topic: str, records: int, run: int) -> dict[str, Any]:
 
     sums = Sums()
     clock = SystemClock()
-    ends = kafka_ends(settings, sums, clock)
-    sent = Counting(ends.sink)
-    loop = build_loop(settings, Ends(ends.source, sent, ends.rows), model, sums, clock)
+    ends = kafka_ends(settings, 2**20, sums, clock)
+    sent = Counting(ends.delivery)
+    loop = build_loop(settings, Ends(ends.source, sent, ends.rows, 2**20), model, sums, clock)
     gc.collect()
     gc.freeze()  # as the daemon does
     while not loop.served or loop.restorer.is_busy or len(loop.served) < PARTITIONS:

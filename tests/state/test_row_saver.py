@@ -258,6 +258,20 @@ class TestTombstones:
         assert [m.key for m in batch.tombstones] == [encode_key("a", "writer0"), b"old"]
         assert bench.saver.resume_from(P0, 8) == 8
 
+    def test_of_a_partition_that_is_replayed_wait_until_it_is_ready(self) -> None:
+        bench = new_bench()
+        bench.saver.discard(P0, [b"k"])
+        assert bench.saver.batch({P1: 8}).tombstones == []
+        assert [m.key for m in bench.saver.batch({P0: 8, P1: 8}).tombstones] == [b"k"]
+        assert bench.saver.batch({P0: 8}).tombstones == []
+
+    def test_of_a_closed_partition_are_left_to_its_next_owner(self) -> None:
+        bench = new_bench()
+        bench.saver.discard(P0, [b"k"])
+        bench.saver.close(P0)
+        bench.saver.open(P0, "writer9")
+        assert bench.saver.batch({P0: 8}).tombstones == []
+
     @pytest.mark.parametrize("partition", [P0, P1])
     def test_of_a_partition_that_starts_over_cover_all_its_rows(
         self, partition: TopicPartition

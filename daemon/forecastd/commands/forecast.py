@@ -83,14 +83,12 @@ def _stages(settings: Settings, model: Path) -> Loop:
     from forecastd.forecast.keras_model import load_model
     from forecastd.memory.log import MemoryBroker, MemoryRowReader, MemorySink, MemorySource
     from forecastd.observe.telemetry import Fanout
+    from forecastd.publish.at_least_once import AtLeastOnce
     from forecastd.wiring import Ends, build_loop
 
     broker = MemoryBroker()
-    ends = Ends(
-        MemorySource(broker, settings.ingest.poll_records),
-        MemorySink(broker),
-        MemoryRowReader(broker, "{}"),
-    )
+    source = MemorySource(broker, settings.ingest.poll_records)
+    ends = Ends(source, AtLeastOnce(source, MemorySink(broker)), MemoryRowReader(broker, "{}"), 0)
     return build_loop(settings, ends, load_model(settings, model), Fanout([]), SystemClock())
 
 

@@ -8,21 +8,18 @@ callbacks run on the client's I/O thread, so they only take notes and pause.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from forecastd.clock import Clock
 from forecastd.commit_metadata import metadata_of, read_commit
-from forecastd.errors import BrokerError
-from forecastd.kafka_connection import build_client, connection_options
+from forecastd.kafka_connection import broker_errors, build_client, connection_options
 from forecastd.observe.events import Rebalanced, Telemetry
 from forecastd.records import Committed, Polled, TopicPartition
 from forecastd.settings import Settings, parse_duration_ms
@@ -38,15 +35,6 @@ class Changes:
 
     added: list[TopicPartition]
     removed: list[TopicPartition]
-
-
-@contextmanager
-def broker_errors(doing: str) -> Iterator[None]:
-    """Whatever the client raises, as the one error that makes the loop start over."""
-    try:
-        yield
-    except KafkaError as error:
-        raise BrokerError(f"{doing}: {type(error).__name__} ({error})") from error
 
 
 class KafkaSource:

@@ -10,6 +10,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
+from forecastd.errors import TopicError
 from forecastd.records import Committed, Message, Polled, TopicPartition
 
 Request = Literal["poll", "send", "commit", "rows"]
@@ -185,17 +186,20 @@ class MemorySink:
 
     broker: MemoryBroker
 
-    def send(self, messages: Iterable[Message]) -> list[Message]:
-        """Acknowledge one after the other; returns those that are too large for their topic."""
-        refused = []
+    def send(self, messages: Iterable[Message]) -> None:
+        """Acknowledge one after the other.
+
+        Raises:
+            TopicError: one of them is too large for its topic.
+        """
         for message in messages:
             self.broker.before("send", message)
             bytes_max = self.broker.bytes_max.get(message.topic)
             if bytes_max is not None and _size(message) > bytes_max:
-                refused.append(message)
-            else:
-                self.broker.sent.append(message)
-        return refused
+                found = f"a message of {len(message.value or b'')} bytes is too large"
+                wanted = "a larger max.message.bytes, or a smaller forecast"
+                raise TopicError(f"topic {message.topic}: {found}, wanted {wanted}")
+            self.broker.sent.append(message)
 
     def close(self, timeout_s: float) -> None:
         """Nothing to give up."""

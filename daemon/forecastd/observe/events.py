@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from forecastd.records import TopicPartition
-
-Stage = Literal["poll", "decode", "window", "forecast", "publish", "save", "commit"]
+from forecastd.records import Stage, TopicPartition
 
 
 class Event:

@@ -13,8 +13,10 @@ _PROVENANCE = tuple(f"forecastd.{name}" for name in _NAMES)
 _TRUNCATED = "forecastd.truncated"
 
 
-def dead_letter(reject: Reject, topic: str, stage: str = "decode") -> Message:
+def dead_letter(reject: Reject, topic: str, bytes_max: int, stage: str = "decode") -> Message:
     """The message for one rejected record: raw key, value and headers, then ours.
+
+    One that is larger than `bytes_max`, what the topic takes, is cut (`truncated`).
 
     Header names that begin with `forecastd.` are ours; one that the record already carries (it was
     a dead letter before) stays, in front.
@@ -30,7 +32,10 @@ def dead_letter(reject: Reject, topic: str, stage: str = "decode") -> Message:
         reject.error,
     )
     ours = zip(_PROVENANCE, map(_short, texts), strict=True)
-    return Message(topic, record.key, record.value, headers=[*record.headers, *ours])
+    whole = Message(topic, record.key, record.value, headers=[*record.headers, *ours])
+    if _size(whole) <= bytes_max:
+        return whole
+    return truncated(whole, max(bytes_max - ROOM_BYTES, 0))
 
 
 def truncated(message: Message, value_bytes: int) -> Message:
@@ -52,3 +57,9 @@ def truncated(message: Message, value_bytes: int) -> Message:
 
 def _short(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")[:_TEXT_BYTES_MAX]
+
+
+def _size(message: Message) -> int:
+    """Bytes that a message takes in a batch of its own, generously."""
+    headers = sum(len(name) + len(text or b"") + 12 for name, text in message.headers)
+    return len(message.key or b"") + len(message.value or b"") + headers + 256

@@ -52,19 +52,21 @@ class RowSaver:
     _urgent: dict[int, None] = field(default_factory=dict)
     _writers: dict[TopicPartition, str] = field(default_factory=dict)
     _foreign: dict[int, list[bytes]] = field(default_factory=dict)
-    _tombstones: list[Message] = field(default_factory=list)
+    _removed: dict[TopicPartition, list[bytes]] = field(default_factory=dict)
     _budget_bytes: float = 0.0
     _budget_s: float | None = None
 
     def open(self, partition: TopicPartition, writer: str) -> None:
         """Begin to save a partition's rows under the name `writer`."""
         self._behind[partition] = {}
+        self._removed[partition] = []
         self._writers[partition] = writer
 
     def close(self, partition: TopicPartition) -> None:
         """Stop saving a partition; its slots are about to be dropped."""
         self._forget(self.table.slots(partition).tolist())
         self._behind.pop(partition, None)
+        self._removed.pop(partition, None)
         self._writers.pop(partition, None)
 
     def adopt(self, slot: int, keys: list[bytes]) -> None:
@@ -73,7 +75,7 @@ class RowSaver:
 
     def discard(self, partition: TopicPartition, keys: Iterable[bytes]) -> None:
         """Have the rows of these keys removed."""
-        self._tombstones.extend(self._tombstone(partition, key) for key in keys)
+        self._removed[partition].extend(keys)
 
     def start_over(self, partition: TopicPartition, keys: Iterable[bytes]) -> None:
         """Have every row of a partition removed whose series start cold.
@@ -127,7 +129,12 @@ class RowSaver:
                 self._due.setdefault(slot)
         slots = self._chosen(positions)
         chosen = np.array(slots, np.int32)
-        tombstones, self._tombstones = self._tombstones, []
+        tombstones = [
+            Message(self.state_topic(partition.topic), key, None, partition.partition)
+            for partition in positions
+            for key in self._removed[partition]
+        ]
+        self._removed.update({partition: [] for partition in positions})
         rows = [
             Message(
                 self.state_topic(partition.topic),
@@ -180,9 +187,6 @@ class RowSaver:
         refilled = self._budget_bytes + passed * self.bytes_per_second
         self._budget_bytes = min(refilled, float(self.bytes_per_second))
         return max(int(self._budget_bytes // self.codec.row_bytes), 1)
-
-    def _tombstone(self, partition: TopicPartition, key: bytes) -> Message:
-        return Message(self.state_topic(partition.topic), key, None, partition.partition)
 
     def _forget(self, slots: list[int]) -> None:
         for slot in slots:

@@ -68,8 +68,8 @@ class Stretch:
 
     Attributes:
         windows: float32 (N, T, F), as fed.
-        actuals: float32 (N, H, targets), what followed, in spreads from the anchor; NaN where
-            nothing did, or where it may not be seen.
+        actuals: float32 (N, H, targets), what followed, in spreads from the anchor and within
+            `_ACTUAL_LIMIT` of it; NaN where nothing did, or where it may not be seen.
         naive: float32 (N, H, targets), the naive forecast in the same unit.
         end_ms: (N,) event time of each window's last step.
     """
