@@ -150,7 +150,8 @@ class TopicAdmin:
 
     def message_bytes_max(self, topic: str) -> int:
         """The largest message that a topic takes; 1 MiB where we may not read that."""
-        configs = self.describe([topic])[topic].configs
+        there, _ = self.describe([topic])
+        configs = there[topic].configs if topic in there else {}
         return int(configs.get("max.message.bytes", 2**20))
 
     def inspect(self, settings: Settings) -> Inspection:

@@ -15,6 +15,7 @@ from forecastd.evaluate.running_error import learn
 from forecastd.observe.events import ForecastsScored, Telemetry
 from forecastd.ports import Table
 from forecastd.records import Bools, Column, Floats, Ints, Slots
+from forecastd.scaling import INPUT_LIMIT
 from forecastd.series_tail import steps_back
 
 MEDIAN, LOW, HIGH, NAIVE = range(4)
@@ -84,7 +85,7 @@ class Scoring:
         Args:
             slots: (B,).
             windows: (B,) number of the window that ended, from 0.
-            spread: (B, F) of the tail; errors are reported in units of it.
+            spread: (B, F) of the tail; errors are reported in units of it, up to `INPUT_LIMIT`.
             is_silent: (B,) replayed: errors are learnt and not reported.
         """
         steps = steps_back(self.table, slots, range(self.stride - 1, -1, -1))
@@ -155,6 +156,8 @@ class Scoring:
         )
         inside = (moved[:, 0] >= kept[:, LOW]) & (moved[:, 0] <= kept[:, HIGH])
         scaled = errors[:, (MEDIAN, NAIVE)] / arrived.spread[:, None, None, :values]
+        # Or one burst of one series would drown what all others say.
+        np.minimum(scaled, INPUT_LIMIT, out=scaled)
         for source, where in (("model", is_model), ("baseline", ~is_model)):
             heard = where & ~arrived.is_silent
             self._report(source, scaled[heard], inside[heard])

@@ -12,10 +12,8 @@ from collections.abc import Sequence
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.admin import OffsetSpec
-from kafka.errors import KafkaError
 
-from forecastd.errors import BrokerError
-from forecastd.kafka_connection import build_client, connection_options
+from forecastd.kafka_connection import broker_errors, build_client, connection_options
 from forecastd.records import TopicPartition
 from forecastd.settings import Settings
 
@@ -23,75 +21,71 @@ _FETCH_BYTES = 16 * 1024 * 1024
 
 
 class KafkaRowReader:
-    """Reads one partition of a state topic at a time; opened when there is something to read."""
+    """Reads one partition of a state topic at a time; connected while there is one to read."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._timeout_ms = settings.kafka.request_timeout
         self._consumer: KafkaConsumer | None = None
+        self._admin: KafkaAdminClient | None = None
         self._partition: KafkaPartition | None = None
         self._end = 0
 
     def start(self, partition: TopicPartition) -> int:
         """Begin with the rows of an input partition; returns about how many there are."""
         topic = self._settings.state_topic(partition.topic)
-        kafka = KafkaPartition(topic, partition.partition)
-        try:
-            self._end = self._log_end(kafka)
-            if self._consumer is None:
-                self._consumer = self._open()
+        self._partition = kafka = KafkaPartition(topic, partition.partition)
+        with broker_errors(f"rows of {partition}"):
+            self._connect()
+            assert self._admin is not None, "connected"
+            assert self._consumer is not None, "connected"
+            # Of the log, not of what is committed: see above.
+            ends = self._admin.list_partition_offsets({kafka: OffsetSpec.LATEST})
+            self._end = int(ends[kafka].offset)
             self._consumer.assign([kafka])
             self._consumer.seek_to_beginning(kafka)
-            at = self._consumer.position(kafka, timeout_ms=self._settings.kafka.request_timeout)
-        except KafkaError as error:
-            raise BrokerError(f"rows of {partition}: {type(error).__name__} ({error})") from error
-        self._partition = kafka
+            at = self._consumer.position(kafka, timeout_ms=self._timeout_ms)
         return max(self._end - (at or 0), 0)
 
     def read(self, timeout_s: float) -> tuple[Sequence[tuple[bytes, bytes | None]], bool]:
         """Next keys and rows (None: tombstone) in order, and whether that was the end."""
         consumer, partition = self._consumer, self._partition
         assert consumer is not None, "read before start"
-        assert partition is not None, "read before start"
-        try:
-            at = consumer.position(partition, timeout_ms=self._settings.kafka.request_timeout)
+        with broker_errors(f"rows in {partition}"):
+            at = consumer.position(partition, timeout_ms=self._timeout_ms)
             if at is not None and at >= self._end:
                 return [], True
             polled = consumer.poll(timeout_ms=round(timeout_s * 1000))
-            at = consumer.position(partition, timeout_ms=self._settings.kafka.request_timeout)
-        except KafkaError as error:
-            raise BrokerError(f"rows of {partition}: {type(error).__name__} ({error})") from error
+            at = consumer.position(partition, timeout_ms=self._timeout_ms)
         rows = [(record.key, record.value) for record in polled.get(partition, ())]
         return rows, at is not None and at >= self._end
 
     def close(self) -> None:
-        """Stop reading."""
-        if self._consumer is not None:
-            consumer, self._consumer = self._consumer, None
-            try:
+        """Disconnect."""
+        consumer, self._consumer = self._consumer, None
+        admin, self._admin = self._admin, None
+        with broker_errors("rows"):
+            if admin is not None:
+                admin.close()
+            if consumer is not None:
                 consumer.close(autocommit=False, timeout_ms=1000)
-            except KafkaError as error:
-                raise BrokerError(f"rows: {type(error).__name__} ({error})") from error
 
-    def _open(self) -> KafkaConsumer:
-        return build_client(
-            KafkaConsumer,
-            **connection_options(self._settings.kafka, "restore"),
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            isolation_level="read_committed",
-            max_poll_records=5_000,
-            fetch_max_bytes=_FETCH_BYTES,
-            max_partition_fetch_bytes=_FETCH_BYTES,
-            allow_auto_create_topics=False,
-        )
-
-    def _log_end(self, partition: KafkaPartition) -> int:
-        admin = build_client(
-            KafkaAdminClient, **connection_options(self._settings.kafka, "restore-admin")
-        )
-        try:
-            found = admin.list_partition_offsets({partition: OffsetSpec.LATEST})
-        finally:
-            admin.close()
-        return int(found[partition].offset)
+    def _connect(self) -> None:
+        kafka = self._settings.kafka
+        if self._admin is None:
+            self._admin = build_client(
+                KafkaAdminClient, **connection_options(kafka, "restore-admin")
+            )
+        if self._consumer is None:
+            self._consumer = build_client(
+                KafkaConsumer,
+                **connection_options(kafka, "restore"),
+                group_id=None,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                max_poll_records=5_000,
+                fetch_max_bytes=_FETCH_BYTES,
+                max_partition_fetch_bytes=_FETCH_BYTES,
+                allow_auto_create_topics=False,
+            )

@@ -129,12 +129,6 @@ class RowSaver:
                 self._due.setdefault(slot)
         slots = self._chosen(positions)
         chosen = np.array(slots, np.int32)
-        tombstones = [
-            Message(self.state_topic(partition.topic), key, None, partition.partition)
-            for partition in positions
-            for key in self._removed[partition]
-        ]
-        self._removed.update({partition: [] for partition in positions})
         rows = [
             Message(
                 self.state_topic(partition.topic),
@@ -149,7 +143,7 @@ class RowSaver:
                 strict=True,
             )
         ]
-        return RowBatch(chosen, rows, tombstones)
+        return RowBatch(chosen, rows, self._tombstones(positions))
 
     def saved(self, batch: RowBatch) -> None:
         """Note that a batch is acknowledged; the keys that it replaces are removed by the next."""
@@ -178,6 +172,15 @@ class RowSaver:
         )
         room = self._rows_in_budget()
         return [*urgent, *islice(ready, max(room - len(urgent), 0))]
+
+    def _tombstones(self, positions: dict[TopicPartition, int]) -> list[Message]:
+        tombstones = [
+            Message(self.state_topic(partition.topic), key, None, partition.partition)
+            for partition in positions
+            for key in self._removed[partition]
+        ]
+        self._removed.update({partition: [] for partition in positions})
+        return tombstones
 
     def _rows_in_budget(self) -> int:
         """Rows that may be written now: a second's worth at most, and one at least."""
