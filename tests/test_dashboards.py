@@ -76,14 +76,14 @@ EXPRESSIONS = list(expressions())
 
 
 class TestMetricNames:
-    @pytest.mark.parametrize("where, expression", EXPRESSIONS)
+    @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
     def test_are_exported(self, where: str, expression: str) -> None:
         """An alert on a name that nobody exports is silent for ever."""
         named = metrics_in(expression)
         assert named, f"{where} names no metric of ours"
         assert [name for name in named if name not in exported_names()] == []
 
-    @pytest.mark.parametrize("where, expression", EXPRESSIONS)
+    @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
     def test_carry_the_labels_that_are_asked_of_them(self, where: str, expression: str) -> None:
         known = labels_by_metric()
         for name, selector in re.findall(r"\b(forecastd_[a-z_]+)\{([^}]*)\}", expression):
@@ -91,7 +91,7 @@ class TestMetricNames:
             asked = set(re.findall(r"([a-z_]+)\s*(?:=|!)", selector))
             assert asked <= known[metric] | FROM_SCRAPE, where
 
-    @pytest.mark.parametrize("where, expression", EXPRESSIONS)
+    @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS)
     def test_are_grouped_by_labels_that_exist(self, where: str, expression: str) -> None:
         known = set().union(*labels_by_metric().values()) | FROM_SCRAPE
         for grouped in re.findall(r"\b(?:by|ignoring|on)\s*\(([^)]*)\)", expression):

@@ -73,7 +73,7 @@ class TestOptions:
         assert (found["sasl_plain_username"], found["sasl_plain_password"]) == ("a", "b")
 
     @pytest.mark.parametrize(
-        "mechanism,package", [("GSSAPI", "gssapi"), ("AWS_MSK_IAM", "botocore")]
+        ("mechanism", "package"), [("GSSAPI", "gssapi"), ("AWS_MSK_IAM", "botocore")]
     )
     def test_that_need_a_package_say_so(self, mechanism: str, package: str) -> None:
         """kafka-python finds out on its own thread, and only tries again for ever."""
@@ -105,7 +105,7 @@ class TestTls:
         assert old == ["ECDHE-RSA-AES256-GCM-SHA384"]
 
     @pytest.mark.parametrize(
-        "values,sentence",
+        ("values", "sentence"),
         [
             (
                 {"ssl_cafile": "no.pem"},
@@ -286,7 +286,7 @@ class TestRealTls:
 
 class TestUnreachable:
     @pytest.mark.parametrize(
-        "server,found",
+        ("server", "found"),
         [
             ("127.0.0.1:1", "nothing answers at 127.0.0.1:1 (connection refused)"),
             ("[::1]:1", "nothing answers at [::1]:1 ("),

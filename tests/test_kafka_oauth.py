@@ -75,7 +75,7 @@ class TestFetch:
         assert fetch_token(credentials(server)).lifetime_s == 300.0
 
     @pytest.mark.parametrize(
-        "answer,found",
+        ("answer", "found"),
         [
             ((401, b'{"error": "invalid_client"}'), "answers 401 Unauthorized"),
             ((200, b"<html>"), "answers without an access_token"),

@@ -75,7 +75,7 @@ class TestSecrets:
 class TestSegment:
     """The default must not stand in the way of who only changes `windows.timesteps`."""
 
-    @pytest.mark.parametrize("timesteps,segment", [(16, 4), (6, 2), (7, 1), (12, 4), ("8", 4)])
+    @pytest.mark.parametrize(("timesteps", "segment"), [(16, 4), (6, 2), (7, 1), (12, 4), ("8", 4)])
     def test_by_default_divides_the_window(self, timesteps: object, segment: int) -> None:
         assert with_(windows={"timesteps": timesteps}).forecast.segment == segment
 

@@ -113,7 +113,7 @@ class TestFile:
         )
 
     @pytest.mark.parametrize(
-        "text,where",
+        ("text", "where"),
         [
             ("[kafka]\ngroup_id = \n", "line 2, column 12"),
             ("[kafka]\ngroup_id: 1\n", "line 2, column 9"),
@@ -162,7 +162,7 @@ class TestEnvironment:
         )
 
     @pytest.mark.parametrize(
-        "variable,closest",
+        ("variable", "closest"),
         [
             ("FORECASTD_WINDOWS__TIMESTEP", "windows.timesteps"),
             ("FORECASTD_KAFKA__SASL__PASSWORD", "kafka.sasl_password"),
@@ -327,7 +327,7 @@ class TestFaults:
         ]
 
     @pytest.mark.parametrize(
-        "setting,sentence",
+        ("setting", "sentence"),
         [
             ("windows.timesteps=many", "'many' (command line), wanted a whole number"),
             ("windows.timesteps=1.5", "'1.5' (command line), wanted a whole number"),

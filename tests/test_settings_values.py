@@ -45,7 +45,7 @@ def wanted(kind: Any, value: object) -> str:
 
 class TestDuration:
     @pytest.mark.parametrize(
-        "text,ms",
+        ("text", "ms"),
         [("250ms", 250), ("15s", 15_000), ("1.5m", 90_000), ("2 h", 7_200_000), ("0s", 0)],
     )
     def test_is_whole_milliseconds(self, text: str, ms: int) -> None:
@@ -70,7 +70,7 @@ class TestDuration:
 
 class TestSize:
     @pytest.mark.parametrize(
-        "value,size", [("900kB", 900_000), ("8MiB", 8_388_608), ("1 B", 1), (512, 512)]
+        ("value", "size"), [("900kB", 900_000), ("8MiB", 8_388_608), ("1 B", 1), (512, 512)]
     )
     def test_is_whole_bytes(self, value: object, size: int) -> None:
         assert read(Size, value) == size

@@ -166,7 +166,7 @@ def bare(
         started = started or (time.perf_counter() if polled else None)
         count = sum(map(len, polled.values()))
         taken += count
-        futures = []
+        futures: list[Any] = []
         for at, (share, size) in enumerate(messages):
             owed[at] += share * count
             while owed[at] >= 1:

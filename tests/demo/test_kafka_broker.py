@@ -264,7 +264,7 @@ class TestRefusals:
         with pytest.raises(EmbeddedKafkaError, match="--nodes 3, wanted --nodes 1; give that"):
             EmbeddedKafka(tmp_path).start()
 
-    @pytest.mark.parametrize("nodes,port", [(2, None), (1, 0), (3, 65_535)])
+    @pytest.mark.parametrize(("nodes", "port"), [(2, None), (1, 0), (3, 65_535)])
     def test_counts_and_ports_that_cannot_be_are_refused(
         self, nodes: int, port: int | None
     ) -> None:

@@ -105,7 +105,7 @@ class World:
         consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, group_id=self.name)
         parts = [kafka.TopicPartition(self.records, at) for at in range(self.partitions)]
         ends = consumer.end_offsets(parts)
-        behind = sum(ends[part] - (consumer.committed(part) or 0) for part in parts)
+        behind = sum(int(ends[part] - (consumer.committed(part) or 0)) for part in parts)
         consumer.close()
         return behind
 

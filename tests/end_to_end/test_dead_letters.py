@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tests.end_to_end.daemons import Daemon, World
 
@@ -75,5 +76,5 @@ def test_every_good_record_is_used_and_every_bad_one_is_kept_once(
     assert windows == {name: count // 16 for name, count in steps.items()}
 
 
-def _header(letter: object, name: str) -> bytes:
-    return dict(letter.headers)[f"forecastd.{name}"]  # type: ignore[attr-defined]
+def _header(letter: Any, name: str) -> bytes:
+    return bytes(dict(letter.headers)[f"forecastd.{name}"])

@@ -146,7 +146,7 @@ class TestSnapshot:
 
 class TestPage:
     @pytest.mark.parametrize(
-        "path, kind",
+        ("path", "kind"),
         [
             ("/", "text/html"),
             ("/page.css", "text/css"),
@@ -219,7 +219,7 @@ class TestListening:
         server.stop()
 
     @pytest.mark.parametrize(
-        "host, shown",
+        ("host", "shown"),
         [
             ("127.0.0.1", "http://127.0.0.1:9464/"),
             ("0.0.0.0", "http://localhost:9464/"),

@@ -110,7 +110,7 @@ def logged() -> Logged:
 
 
 class TestLevels:
-    @pytest.mark.parametrize("event, level", LEVELS)
+    @pytest.mark.parametrize(("event", "level"), LEVELS)
     def test_one_line_whose_level_follows_the_consequence(self, event: Event, level: str) -> None:
         (line,) = Logged().emit(event).lines
         assert line["level"] == level

@@ -12,9 +12,8 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
-from forecastd.observe.events import Stage
 from forecastd.observe.prometheus_declarer import Declarer, MetricDeclared
-from forecastd.records import REJECT_REASONS
+from forecastd.records import REJECT_REASONS, Stage
 
 PARTITION: Mapping[str, Sequence[str]] = {"topic": (), "partition": ()}
 SOURCE = {"source": ("model", "baseline")}
