@@ -35,6 +35,7 @@ PURE_WITH: dict[str, set[str]] = {
     "loop.py": {"secrets"},  # the name of a writer of rows
     "stopwatch.py": {"time"},  # how long a stage took
     "service.py": {"time", "os", "signal", "threading"},  # it is about signals
+    "watchdog.py": {"os", "threading"},  # it ends the process
     "clock.py": {"time"},  # the one place
     "settings.py": {"pathlib"},  # paths as values; none is opened
     "settings_values.py": {"pathlib"},

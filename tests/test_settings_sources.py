@@ -291,17 +291,17 @@ class TestFaults:
         found = faults(
             "--state.row_every",
             "0",
-            "--delivery=exactly_once",
+            "--training.enabled=true",
             config=config,
             FORECASTD_TRAINING__EPOCHS="many",
         )
         assert found == (
             "forecast.unit: no such setting (mine.toml), wanted forecast.units",
-            (
-                "delivery: 'exactly_once' (command line),"
-                " wanted at_least_once (exactly_once is not built yet)"
-            ),
             "state.row_every: '0' (command line), wanted at least 1",
+            (
+                "training.enabled: 'true' (command line),"
+                " wanted false (retraining inside the daemon is not built yet)"
+            ),
             (
                 "training.epochs: 'many' (environment FORECASTD_TRAINING__EPOCHS),"
                 " wanted a whole number"

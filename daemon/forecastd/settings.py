@@ -109,6 +109,10 @@ class KafkaSettings(Section):
     """How long a message may wait for its acknowledgement before the turn of the loop is given up
     and repeated (`delivery.timeout.ms`)."""
 
+    transaction_timeout: Timeout = parse_duration_ms("10s")
+    """With `exactly_once`: how long the broker keeps the transaction of an instance that is gone
+    before it aborts it (`transaction.timeout.ms`). Readers of committed messages wait that long."""
+
     create_topics: bool = True
     """Create missing topics with the right settings. With false a missing topic stops the start
     with the command that would create it."""
@@ -387,11 +391,10 @@ class ObserveSettings(Section):
 class Settings(Section):
     """The whole tree."""
 
-    delivery: Annotated[
-        Literal["at_least_once", "exactly_once"], not_built("exactly_once", "at_least_once")
-    ] = "at_least_once"
-    """What a crash may do. Only `at_least_once` is built yet: a forecast may be published twice,
-    with the same id and the same numbers."""
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """What a crash may do. `at_least_once`: publish a forecast twice, with the same id and the same
+    numbers. `exactly_once`: nothing, for readers of committed messages; forecasts, rows and offsets
+    of a turn are one transaction. It needs brokers that replicate: three, with two in sync."""
 
     startup_timeout: Duration = parse_duration_ms("60s")
     """How long the start waits for a broker."""

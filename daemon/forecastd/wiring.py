@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from forecastd.observe.telemetry import Fanout
 from forecastd.ports import ColumnStore, Delivery, RowReader, Source
 from forecastd.publish.at_least_once import AtLeastOnce
 from forecastd.publish.kafka_sink import KafkaSink
+from forecastd.publish.kafka_transactions import KafkaTransactions
 from forecastd.service import Service, StopSignal
 from forecastd.settings import Settings
 from forecastd.settings_rules import hints
@@ -48,8 +50,12 @@ from forecastd.state.row_saver import RowSaver
 from forecastd.state.starting_point import StartingPoint
 from forecastd.state.table import SeriesTable
 from forecastd.stopwatch import Stopwatch
+from forecastd.watchdog import Watchdog
 from forecastd.windows.admission import Admission
 from forecastd.windows.windower import Windower
+
+_CLOSE_S = 1.0
+"""For leaving a group that was not joined yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,18 +236,34 @@ def _prepare(
                 telemetry.emit(created)
             bytes_max = admin.message_bytes_max(settings.ingest.dead_letter_topic)
 
+    watchdog = Watchdog(lambda error: telemetry.emit(FatalError(error)))
+
     def connect() -> Loop:
-        ends = kafka_ends(settings, bytes_max, telemetry, clock)
+        ends = kafka_ends(settings, bytes_max, watchdog, telemetry, clock)
         return build_loop(settings, ends, model, telemetry, clock)
 
     return connect
 
 
 def kafka_ends(
-    settings: Settings, dead_letter_bytes_max: int, telemetry: Telemetry, clock: Clock
+    settings: Settings,
+    dead_letter_bytes_max: int,
+    watchdog: Watchdog,
+    telemetry: Telemetry,
+    clock: Clock,
 ) -> Ends:
-    """New clients. The producer goes first: it opens nothing that would have to be left again."""
-    sink = KafkaSink(settings)
-    source = KafkaSource(settings, telemetry, clock)
-    delivery = AtLeastOnce(source, sink)
+    """New clients.
+
+    What an earlier process of ours left in a transaction is ended before any row is read: until
+    then a reader of committed rows would wait for it.
+    """
+    with ExitStack() as undo:
+        source = KafkaSource(settings, telemetry, clock)
+        undo.callback(source.close, _CLOSE_S)
+        delivery: Delivery
+        if settings.delivery == "exactly_once":
+            delivery = KafkaTransactions.open(settings, source, watchdog)
+        else:
+            delivery = AtLeastOnce(source, KafkaSink(settings))
+        undo.pop_all()
     return Ends(source, delivery, KafkaRowReader(settings), dead_letter_bytes_max)

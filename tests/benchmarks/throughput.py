@@ -71,6 +71,7 @@ def serve(bootstrap: str, topic: str, records: int, run: int) -> dict[str, Any]:
     from forecastd.keras_network import KeyedNetwork
     from forecastd.observe.events import Event, StageTimed
     from forecastd.settings import Settings
+    from forecastd.watchdog import Watchdog
     from forecastd.wiring import Ends, build_loop, kafka_ends
 
     settings = Settings.model_validate(
@@ -103,7 +104,7 @@ def serve(bootstrap: str, topic: str, records: int, run: int) -> dict[str, Any]:
 
     sums = Sums()
     clock = SystemClock()
-    ends = kafka_ends(settings, 2**20, sums, clock)
+    ends = kafka_ends(settings, 2**20, Watchdog(print), sums, clock)
     sent = Counting(ends.delivery)
     loop = build_loop(settings, Ends(ends.source, sent, ends.rows, 2**20), model, sums, clock)
     gc.collect()

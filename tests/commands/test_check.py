@@ -51,11 +51,11 @@ class TestWithoutBroker:
     nobody = "--kafka.bootstrap_servers=127.0.0.1:1"
 
     def test_says_every_fault_of_the_settings(self, capsys: Out) -> None:
-        checked = Checked(capsys, "--windows.timesteps=many", "--delivery=exactly_once")
+        checked = Checked(capsys, "--windows.timesteps=many", "--training.enabled=true")
         assert checked.status == 1
         assert [line.partition(":")[0] for line in checked.of("wrong")] == [
-            "delivery",
             "windows.timesteps",
+            "training.enabled",
         ]
         assert not checked.of("ok")
 

@@ -15,11 +15,11 @@ from typing import Any, Literal
 from kafka import ConsumerRebalanceListener, KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from kafka.structs import OffsetAndMetadata
 
 from forecastd.clock import Clock
-from forecastd.commit_metadata import metadata_of, read_commit
+from forecastd.commit_metadata import read_commit
 from forecastd.kafka_connection import broker_errors, build_client, connection_options
+from forecastd.kafka_offsets import kafka_offsets
 from forecastd.observe.events import Rebalanced, Telemetry
 from forecastd.records import Committed, Polled, TopicPartition
 from forecastd.settings import Settings, parse_duration_ms
@@ -156,12 +156,12 @@ class KafkaSource:
 
     def commit(self, committed: Mapping[TopicPartition, Committed]) -> None:
         """Commit; returns when the broker has acknowledged."""
-        offsets = {
-            KafkaPartition(*partition): OffsetAndMetadata(at.position, metadata_of(at), -1)
-            for partition, at in committed.items()
-        }
         with broker_errors("commit"):
-            self._consumer.commit(offsets, timeout_ms=self._timeout_ms)
+            self._consumer.commit(kafka_offsets(committed), timeout_ms=self._timeout_ms)
+
+    def group_metadata(self) -> Any:
+        """Our membership as it is now: to be taken after a poll, before the next."""
+        return self._consumer.group_metadata()
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The offset after the last record as the last fetch saw it; no I/O."""
