@@ -163,6 +163,14 @@ class TestInspect:
         assert any("larger ones are cut" in hint for hint in inspection.hints)
 
 
+class TestMessageBytesMax:
+    def test_is_what_the_topic_takes(self, names: Names) -> None:
+        names.create(names.dead, max_message_bytes="2000000")
+        with TopicAdmin(names.settings().kafka) as admin:
+            assert admin.message_bytes_max(names.dead) == 2_000_000
+            assert admin.message_bytes_max(names.records) == 2**20  # not there
+
+
 class TestPermissions:
     """What is not allowed must stop the start: poll() of such a topic is silent for ever."""
 

@@ -91,6 +91,23 @@ class TestTurn:
         assert heard.heard(PartitionMoved) == [PartitionMoved(P0, 8, 8, START_MS)]
         assert heard.heard(SeriesCounted)[0].active == 2
 
+    def test_counts_late_observations_among_those_decoded(self) -> None:
+        broker = records(*"aaa")
+        broker.append(P0, encode([Obs("a", START_MS, (1.0,))]), START_MS)
+        loop, heard = ready(broker)
+        loop.run_once()
+        (turn,) = heard.heard(TurnCompleted)
+        assert (turn.observations, turn.late) == (4, 1)
+
+    def test_counts_series_as_soon_as_they_are_restored(self) -> None:
+        broker = records(*"aaaab")
+        run(broker, make_settings(state={"row_every": 1}))
+        heard = Telemetry()
+        loop = start(broker, make_settings(), telemetry=heard)
+        while not loop.served:
+            loop.run_once()
+        assert heard.heard(SeriesCounted)[0].active == len(loop.table) > 0
+
     def test_without_records_does_nothing_and_commits_nothing(self) -> None:
         loop, heard = ready(records("a"))
         drain(loop)

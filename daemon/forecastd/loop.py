@@ -221,6 +221,8 @@ class Loop:
             self.saver.close(partition)
             self.table.drop_partition(partition)
             self.served.pop(partition, None)
+        if changes.removed:
+            self._count_series()
         for partition in changes.added:
             self.saver.open(partition, secrets.token_hex(4))
             self.restorer.add(partition)
@@ -247,6 +249,7 @@ class Loop:
         at = Served(committed.resume_from, committed.position)
         self.served[restored.partition] = at
         self.source.serve_from(restored.partition, at.position)
+        self._count_series()
         if at.is_ready:
             self.telemetry.emit(PartitionReady(restored.partition, at.position))
 
@@ -292,7 +295,7 @@ class Loop:
         self.telemetry.emit(
             TurnCompleted(
                 records=heard,
-                observations=self.windower.accepted,
+                observations=self.windower.accepted + self.windower.late,
                 late=self.windower.late,
                 tombstones=sum(part.tombstones for part in decoded),
                 replayed=replayed,
@@ -303,6 +306,9 @@ class Loop:
         )
         self.windower.accepted = self.windower.late = self.windower.expired = 0
         self.delays = []
+        self._count_series()
+
+    def _count_series(self) -> None:
         self.telemetry.emit(SeriesCounted(len(self.table), self.table.total_bytes))
 
     def _timed_each(self, stage: Stage, items: Iterator[Round]) -> Iterator[Round]:

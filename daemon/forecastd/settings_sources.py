@@ -1,7 +1,7 @@
 """Finds the value of every setting, and remembers where it came from.
 
 Later wins: defaults, one TOML file, a secrets directory, the environment, the command line.
-pydantic-settings has sources for all of these and was left out: they ignore names that they do not
+pydantic-settings reads the file. Its other sources are left out: they ignore names that they do not
 know, stop at the first value that they cannot read, and forget where a value came from. Here an
 operator is told of every fault at once, each with its setting, its source, and what was wanted.
 """
@@ -195,7 +195,7 @@ def _read_toml(found: _Found, config: Path | None) -> None:
         return
     path = config or DEFAULT_CONFIG
     try:
-        tree = tomllib.loads(path.read_bytes().decode())
+        tree = _toml(path)
     except OSError as error:
         found.miss("--config", f"{path} ({_reason(error)})", "a TOML file that can be read")
     except UnicodeDecodeError as error:
@@ -212,6 +212,14 @@ def _read_toml(found: _Found, config: Path | None) -> None:
             else:
                 wanted = f"a table, written [{name}]"
                 found.miss(name, f"a single value ({path})", wanted, of={name})
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    # Late: `--help` and a start without a file do without it.
+    from pydantic_settings import BaseSettings, TomlConfigSettingsSource
+
+    path.open("rb").close()  # the source takes a file that is not there for an empty one
+    return TomlConfigSettingsSource(BaseSettings, path)()
 
 
 def _toml_fault(path: Path, message: str) -> tuple[str, str]:

@@ -74,6 +74,8 @@ def whole_numbers_to_ms(times: Ints, form: TimeFormat) -> Ints:
 
 def _number(text: str) -> float | None:
     """The number that a text holds, a whole one as an int."""
+    if "_" in text:
+        return None  # Python's own notation, nobody else's
     for kind in (int, float):
         try:
             return kind(text)
@@ -90,7 +92,7 @@ def _unit(time: float) -> str:
 
 
 def _iso_ms(text: str) -> int:
-    moment = datetime.fromisoformat(text.strip())
+    moment = datetime.fromisoformat(text.strip().upper())  # RFC 3339 allows a small t and z
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     since = moment - _EPOCH
