@@ -143,6 +143,12 @@ class TestPaths:
         (sentence,) = faults(ingest={"values": ["a", "b", "a"]})
         assert sentence == "ingest.values: 'a' twice, wanted different paths"
 
+    def test_are_not_shared_by_two_settings(self) -> None:
+        """A field that is a series name cannot be its value as well."""
+        (sentence,) = faults(ingest={"values": ["a"], "series": ["a"]})
+        wanted = "ingest.series: 'a', which is in ingest.values too, wanted a path of its own"
+        assert sentence == wanted
+
     def test_do_not_lead_into_each_others_values(self) -> None:
         """`a` cannot be a number and a table with a field `b`."""
         found = faults(ingest={"values": ["a.b.c"], "series": ["a"], "time": "a.b"})

@@ -284,6 +284,20 @@ class TestCommandLine:
         assert sorted(kept) == sorted(part for word in words for part in word.split("="))
 
 
+class TestDefaultsOfACommand:
+    def test_are_what_the_rules_are_held_to(self) -> None:
+        """A model of 10 steps is forecast every 5 although 5 does not divide our own default."""
+        overrides = ["--windows.stride=5"]
+        loaded = load_settings(None, None, {}, overrides, {"windows.timesteps": 10})
+        assert loaded.settings.windows.timesteps == 10
+        assert loaded.settings.forecast.segment == 2
+
+    def test_give_way_to_every_source(self) -> None:
+        known = {"windows.timesteps": 10}
+        loaded = load_settings(None, None, {"FORECASTD_WINDOWS__TIMESTEPS": "12"}, [], known)
+        assert loaded.settings.windows.timesteps == 12
+
+
 class TestFaults:
     def test_come_all_at_once(self) -> None:
         """A type, a name, a combination and what is not built, each in a place of its own."""

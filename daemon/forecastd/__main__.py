@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,9 +95,9 @@ class _Start:
         if overrides and not args.reads_settings:
             self._parser.error(f"{args.command.NAME} reads no settings, found {overrides[0]}")
 
-        def load() -> Loaded:
+        def load(defaults: Mapping[str, object] | None = None) -> Loaded:
             config, secrets = args.config, args.secrets
-            loaded = load_settings(config, secrets, os.environ, overrides)
+            loaded = load_settings(config, secrets, os.environ, overrides, defaults)
             self.log_level = loaded.settings.observe.log_level
             return loaded
 

@@ -272,9 +272,8 @@ class Loop:
             if models < len(made.series):
                 count = len(made.series) - models
                 self.telemetry.emit(ForecastsMade("baseline", made.is_cold, count, now_ms))
-        self.delays = [
-            delay for made in forecasts for delay in ((now_ms - made.recorded_ms) / 1000).tolist()
-        ]
+        recorded = [made.recorded_ms[made.recorded_ms >= 0] for made in forecasts]  # -1: unknown
+        self.delays = [delay for ms in recorded for delay in ((now_ms - ms) / 1000).tolist()]
         rejects = [reject for part in decoded for reject in part.rejects]
         for reason, count in Counter(reject.reason for reject in rejects).items():
             example = next(reject.error for reject in rejects if reject.reason == reason)

@@ -95,28 +95,34 @@ class Service:
         # all of TensorFlow at every turn.
         gc.collect()
         gc.freeze()
+        is_complete = True
         while not self.stop:
             try:
-                self._serve()
+                is_complete = self._serve()
             except BrokerError as error:
+                is_complete = False
                 retry_s = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
                 self._failures += 1
                 self.telemetry.emit(BrokerLost(str(error), retry_s))
                 self.telemetry.emit(LoopTurned(self.clock.monotonic_s(), broker_reachable=False))
                 self.stop.wait(retry_s)
-        self.telemetry.emit(Stopped(self.stop.seconds))
+        self.telemetry.emit(Stopped(self.stop.seconds, is_complete))
 
-    def _serve(self) -> None:
+    def _serve(self) -> bool:
+        """Turn until the end is asked for; whether everything could be ended in order."""
         loop = self.connect()
+        is_closed = False
         try:
             self._turn(loop)
             self.telemetry.emit(Stopping(self.stop.name))
         finally:
             try:
                 loop.close(self.close_s)
+                is_closed = True
             except BrokerError as error:
                 # What could not be closed is given up; the failure that led here is what counts.
                 self.telemetry.emit(BrokerLost(str(error), 0.0))
+        return is_closed
 
     def _turn(self, loop: Loop) -> None:
         shown_s = 0.0

@@ -170,7 +170,9 @@ def _paths_differ(
     for where, path in every:
         if owners[where].count(path) > 1:
             yield Fault(where, f"'{path}' twice", "different paths")
-        for _, outer in every:
+        for other, outer in every:
+            if path == outer and where < other:
+                yield Fault(where, f"'{path}', which is in {other} too", "a path of its own")
             if path.startswith(f"{outer}."):
                 yield Fault(where, f"'{path}' inside '{outer}'", "no path inside another's value")
 

@@ -73,7 +73,11 @@ class Loaded:
 
 
 def load_settings(
-    config: Path | None, secrets: Path | None, environ: Mapping[str, str], overrides: Sequence[str]
+    config: Path | None,
+    secrets: Path | None,
+    environ: Mapping[str, str],
+    overrides: Sequence[str],
+    defaults: Mapping[str, object] | None = None,
 ) -> Loaded:
     """The settings in effect, from all sources.
 
@@ -82,11 +86,14 @@ def load_settings(
         secrets: directory of files, each a value; None: `/run/secrets`, if it is there.
         environ: environment variables; `FORECASTD_<SECTION>__<NAME>` and the three of the root.
         overrides: `--section.name=value` or `--section.name value`.
+        defaults: by dotted name, what takes the place of our own defaults.
 
     Raises:
         SettingsError: with every fault there is.
     """
     found = _Found()
+    for setting, known in (defaults or {}).items():
+        found.take(setting, known, "default")
     _read_toml(found, config)
     _read_secrets(found, secrets)
     for variable, text in sorted(environ.items()):

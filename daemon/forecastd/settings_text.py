@@ -62,6 +62,9 @@ def json_schema() -> dict[str, Any]:
         del place["default"]
         for key, inner in schema["$defs"][reference]["properties"].items():
             inner["default"] = defaults[name][key]
+            if {"type": "null"} in inner.get("anyOf", ()):
+                # What a file writes that knows no null.
+                inner["anyOf"].append({"enum": ["none", ""]})
     return schema
 
 

@@ -221,8 +221,7 @@ def _prepare(
 ) -> Callable[[], Loop]:
     """All that must be right before the group is joined: settings, model, broker, topics."""
     for hint in hints(settings.value_of):
-        setting, _, consequence = hint.partition(": ")
-        telemetry.emit(SettingWarned(setting, consequence))
+        telemetry.emit(SettingWarned(hint.partition(":")[0], hint))
     model = None
     if settings.models.serve is not None:
         model = load_model(settings, Path(settings.models.serve))

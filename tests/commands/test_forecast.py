@@ -180,7 +180,7 @@ class TestSettings:
             (("--forecast.horizon=3",), "wanted forecast.horizon (3) leads"),
             (
                 ("--windows.stride=8",),
-                "windows.stride: 8, wanted a divisor of windows.timesteps (4)",
+                "windows.stride: 8 (command line), wanted a divisor of windows.timesteps (4)",
             ),
         ],
     )

@@ -65,7 +65,8 @@ LEVELS: list[tuple[Event, str]] = [
     (SkillFell(-0.2, 2_000), "warning"),
     (BrokerLost("localhost:9092: no answer in 10s, wanted one", 1.0), "warning"),
     (Stopping("SIGTERM"), "info"),
-    (Stopped(0.5), "info"),
+    (Stopped(0.5, is_complete=True), "info"),
+    (Stopped(0.5, is_complete=False), "warning"),
     (FatalError("kafka.bootstrap_servers: no broker in 60s, wanted one"), "error"),
 ]
 
@@ -157,7 +158,7 @@ class TestRepeatedFacts:
         logged.emit(LoopTurned(0.0, broker_reachable=True))
         assert [line["count"] for line in logged.lines] == [1, 499]
 
-    @pytest.mark.parametrize("end", [Stopped(0.1), FatalError("x")])
+    @pytest.mark.parametrize("end", [Stopped(0.1, is_complete=True), FatalError("x")])
     def test_the_rest_of_a_burst_is_said_before_the_end(self, logged: Logged, end: Event) -> None:
         logged.emit(*[RecordsRejected("json", 1, "a")] * 500, end)
         assert [line.get("count") for line in logged.lines] == [1, 499, None]

@@ -257,8 +257,11 @@ class TestReset:
         slow = from_offset(broker, offset, settings)
         found = by_id(MemoryBroker(sent=broker.sent[sent:]))
         assert found.keys() == slow.messages.keys()
+        told = {message["series"] for message in found.values() if "reset" in message["flags"]}
+        assert told == {m["series"] for m in found.values() if "cold" not in m["flags"]}
+        flags = {"reset", "restored"}
         for key, message in found.items():
-            assert_same(message, slow.messages[key], rtol=2e-5, flags={"reset", "restored"})
+            assert_same(message, slow.messages[key], rtol=2e-5, flags=flags)
 
     @pytest.mark.parametrize("reset", [*RESETS, deleted])
     def test_may_stop_the_daemon_instead(self, reset: Any) -> None:

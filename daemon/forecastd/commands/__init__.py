@@ -7,15 +7,23 @@ Modules are imported for every `--help`, so whatever takes long to import is imp
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from forecastd.settings_sources import Loaded
 
-LoadSettings = Callable[[], "Loaded"]
-"""Finds the settings in effect when a command wants them; raises `SettingsError`."""
+
+class LoadSettings(Protocol):
+    """Finds the settings in effect when a command wants them."""
+
+    def __call__(self, defaults: Mapping[str, object] | None = None) -> Loaded:
+        """The settings, with `defaults` (by dotted name) where no source has a value.
+
+        Raises:
+            SettingsError: they cannot be used.
+        """
 
 
 class Command(Protocol):

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from forecastd.loop import Loop
     from forecastd.records import Observations, TopicPartition
     from forecastd.settings import Settings
-    from forecastd.settings_sources import Loaded
 
 NAME = "forecast"
 HELP = "forecast recorded series with a model, one line of JSON a window"
@@ -38,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(args: Namespace, load: LoadSettings) -> int:
     """Forecast every window; say on standard error what was left over."""
-    settings = _as_the_model_was_made(load(), args.model)
+    settings = load(_shape_of(args.model)).settings
     from forecastd.commands.recordings import read_recording
 
     recording = read_recording(args.file, settings)
@@ -54,27 +53,17 @@ def main(args: Namespace, load: LoadSettings) -> int:
     return 0
 
 
-def _as_the_model_was_made(loaded: Loaded, model: Path) -> Settings:
-    """Settings in which what nobody has set, T and H, is what the model was made for."""
+def _shape_of(model: Path) -> dict[str, object]:
+    """T and H as the model was made for them: what they are where nobody has set them."""
     from forecastd.disk_models import load_model
-    from forecastd.errors import SettingsError
-    from forecastd.settings_rules import broken_rules
 
-    settings, architecture = loaded.settings, load_model(model).architecture
-    horizons = architecture.horizons
-    known = {
-        ("windows", "timesteps"): architecture.timesteps,
-        ("forecast", "horizon"): horizons[0] if len(horizons) == 1 else None,
-    }
-    for (section, name), value in known.items():
-        if value is not None and loaded.sources[f"{section}.{name}"] == "default":
-            changed = getattr(settings, section).model_copy(update={name: value})
-            settings = settings.model_copy(update={section: changed})
-    # The rest says what a trainer would build.
-    faults = [fault for fault in broken_rules(settings.value_of) if fault.where == "windows.stride"]
-    if faults:
-        raise SettingsError([fault.sentence() for fault in faults])
-    return settings
+    architecture = load_model(model).architecture
+    shape: dict[str, object] = {}
+    if architecture.timesteps is not None:
+        shape["windows.timesteps"] = architecture.timesteps
+    if len(architecture.horizons) == 1:
+        shape["forecast.horizon"] = architecture.horizons[0]
+    return shape
 
 
 def _stages(settings: Settings, model: Path) -> Loop:

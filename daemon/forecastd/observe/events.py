@@ -116,8 +116,8 @@ class ModelCalled(Event):
 class ForecastsScored(Event):
     """Actuals arrived.
 
-    Sums over `leads` (lead, target) pairs of absolute errors in units of the series' spread at the
-    forecast's origin, so that no large series decides alone. `covered` counts actuals inside the
+    Sums over `leads` (lead, target) pairs of absolute errors in units of the series' spread when
+    the actuals came, so that no large series decides alone. `covered` counts actuals inside the
     outermost interval, of `intervals` that had one.
     """
 
@@ -289,9 +289,13 @@ class Stopping(Event):
 
 @dataclass(frozen=True, slots=True)
 class Stopped(Event):
-    """The last commit is made and the group is left."""
+    """The loop has ended, `seconds` after it was asked to.
+
+    `is_complete`: everything that was read is committed, and the group is left.
+    """
 
     seconds: float
+    is_complete: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,7 +238,12 @@ class StdoutLog:
 
     def _stopped(self, event: Stopped) -> None:
         self._flush()
-        self._log.info("stopped; everything read is committed", seconds=round(event.seconds, 3))
+        seconds = round(event.seconds, 3)
+        if event.is_complete:
+            self._log.info("stopped; everything read is committed", seconds=seconds)
+        else:
+            told = "stopped; the next start goes on from the last commit"
+            self._log.warning(told, seconds=seconds)
 
     def _fatal_error(self, event: FatalError) -> None:
         self._flush()

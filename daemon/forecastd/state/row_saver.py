@@ -114,6 +114,10 @@ class RowSaver:
         self._due.update(dict.fromkeys(slots[due].tolist()))
         self._urgent.update(dict.fromkeys(slots[self.table["row_due"][slots]].tolist()))
 
+    def queue(self, slots: Slots) -> None:
+        """Have the rows of series saved to which no record happened."""
+        self._due.update(dict.fromkeys(slots.tolist()))
+
     def batch(self, positions: dict[TopicPartition, int]) -> RowBatch:
         """What is to be saved now: what a stage asked for, and the rest within the byte rate.
 

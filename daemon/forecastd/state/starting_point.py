@@ -77,6 +77,7 @@ class StartingPoint:
         self.table.drop_partition(partition)
         cold = self.table.admit(partition, names)
         self.table["reset"][cold] = True
+        self.saver.queue(cold)  # or a crash before their next row would forget that they were reset
         if committed is None or committed.position > end:
             # A log that ends below what was committed is another one, begun anew.
             position = self.source.start_offset(partition)
