@@ -276,9 +276,9 @@ def _recurrent_steps(windows: Tensor, architecture: Architecture) -> Tensor:
     """What the lowest layer reads: (B, W * T, F) to (B, W * T / S, step_features).
 
     With an anchor a step is the segment measured from its own last value, and the move of that
-    last value since the segment before (SegRNN's segments, arXiv 2308.11200, and the input of
-    FORECASTING's carried-state network); a window is measured from the step before it, so that
-    its first move is that of its first segment's last value. Without one it is the segment.
+    last value since the segment before (segments as in SegRNN, arXiv 2308.11200); a window is
+    measured from the step before it, so that its first move is that of its first segment's last
+    value. Without one it is the segment.
     """
     segment, features = architecture.segment, architecture.features
     batch = tf.shape(windows)[0]

@@ -209,7 +209,8 @@ def run(settings: Settings) -> int:
         connect = _prepare(settings, stop, telemetry, clock)
         Service(connect, show, stop, telemetry, clock).run()
     except ForecastdError as error:
-        telemetry.emit(FatalError(str(error)))
+        for sentence in str(error).splitlines():  # one a fault
+            telemetry.emit(FatalError(sentence))
         return 1
     finally:
         server.stop()

@@ -235,8 +235,11 @@ def main() -> None:
         stages = result["stage_cpu_us_per_record"]
         split = ", ".join(f"{stage} {us:.1f}" for stage, us in stages.items())
         print(
-            f"{series:>7} series, median run: ratio {result['ratio']:.2f}; CPU us by stage: {split}"
+            f"{series:>7} series, median run: ratio {result['ratio']:.2f}; CPU us a record: {split}"
         )
+        columns = result["bytes_by_column"]
+        split = ", ".join(f"{name} {size}" for name, size in columns.items() if size >= 16)
+        print(f"{series:>7} series: {sum(columns.values())} bytes each: {split}")
     arguments.out.write_text(json.dumps(results, indent=1))
 
 
