@@ -80,6 +80,6 @@ class TestInstall:
         self, library: Library, root: logging.Logger, capsys: pytest.CaptureFixture[str]
     ) -> None:
         install_library_lines(library.handler)
-        logging.getLogger("kafka.somewhere").warning("gone")
+        logging.getLogger("some.library").warning("gone")
         assert [line["event"] for line in library.lines] == ["gone"]
         assert capsys.readouterr() == ("", "")
