@@ -37,8 +37,13 @@ def test_without_leave_to_create_topics_a_missing_one_stops_the_start(
     world = World(kafka)
     with Daemon(world, tmp_path / "log", KAFKA__CREATE_TOPICS="false") as daemon:
         assert daemon.process.wait(timeout=60) == 1
-        last = daemon.log.splitlines()[-1]
-    assert f"--create --topic {world.records}" in last.replace("\\", "")
+        errors = [line for line in daemon.log.splitlines() if '"level": "error"' in line]
+    commands = [
+        f"--create --topic {topic}" in line
+        for topic in (world.records, world.state)
+        for line in errors
+    ]
+    assert commands.count(True) == 2
 
 
 def test_history_false_reads_what_was_there_in_silence(kafka: str, tmp_path: Path) -> None:
