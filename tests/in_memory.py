@@ -15,6 +15,7 @@ from forecastd.forecast.keras_model import Model
 from forecastd.loop import Loop
 from forecastd.memory.log import MemoryBroker, MemoryRowReader, MemorySink, MemorySource
 from forecastd.memory.network import MemoryNetwork
+from forecastd.observe import events
 from forecastd.observe.events import Event
 from forecastd.publish.at_least_once import AtLeastOnce
 from forecastd.records import Floats, TopicPartition
@@ -148,7 +149,7 @@ def start(
     model: Model | None = None,
     *,
     poll_records: int = 5_000,
-    telemetry: Telemetry | None = None,
+    telemetry: events.Telemetry | None = None,
     read_rows: int = 5_000,
 ) -> Loop:
     """A daemon that has just been started."""

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 
+from forecastd.clock import ManualClock
 from forecastd.forecast.keras_model import Model
 from forecastd.loop import Loop
 from forecastd.memory.log import MemoryBroker, Request
-from forecastd.records import Message, TopicPartition
+from forecastd.memory.network import MemoryNetwork
+from forecastd.observe.events import SeriesEvicted, TurnCompleted
+from forecastd.observe.prometheus_telemetry import PrometheusTelemetry
+from forecastd.records import Float32s, Message, Slots, TopicPartition
 from forecastd.settings import Settings
 from forecastd.state.row_key import decode_key
 from tests.in_memory import (
     STATE_TOPIC,
+    Telemetry,
     assert_same,
     by_id,
     copy_input,
@@ -31,6 +37,21 @@ from tests.in_memory import (
     saved_state,
     start,
 )
+
+
+class FailsAtTimes(MemoryNetwork):
+    """Now and then it forecasts what is no number."""
+
+    __slots__ = ()
+
+    failed: ClassVar[int] = 0
+
+    def predict(self, windows: Float32s, rows: Slots) -> Float32s:
+        outputs = MemoryNetwork.predict(self, windows, rows)
+        bad = windows[:, -1, 0] > 1.0
+        FailsAtTimes.failed += int(np.count_nonzero(bad))
+        outputs[bad] = np.nan
+        return outputs
 
 
 class KilledError(Exception):
@@ -302,6 +323,36 @@ class TestReplay:
         drain(once)
         assert by_id(broker).keys() == by_id(records).keys()
         assert_same_state(again, once)
+
+    def test_moves_no_counter_but_that_of_replayed_records(self) -> None:
+        """An alert on what happens must not ring again for what happened before a restart."""
+        settings = make_settings(state={"row_every": 10_000})
+        broker = feed(150, seed=2)
+        drain(start(broker, settings, make_model(settings, network=FailsAtTimes)))
+        registry, failed = CollectorRegistry(), FailsAtTimes.failed
+        exported = PrometheusTelemetry(registry, "1", ManualClock())
+        model = make_model(settings, network=FailsAtTimes)
+        drain(start(broker, settings, model, telemetry=exported))
+        assert FailsAtTimes.failed > failed, "no output was replayed that was not finite"
+        moved = {
+            sample.name
+            for family in registry.collect()
+            for sample in family.samples
+            if sample.name.endswith(("_total", "_count")) and sample.value
+        }
+        of_the_process = ("process_", "python_", "forecastd_stage_", "forecastd_restore")
+        told = {name for name in moved if not name.startswith(of_the_process)}
+        assert told == {"forecastd_records_replayed_total"}
+
+    def test_tells_of_no_series_that_was_evicted_before(self) -> None:
+        settings = make_settings(state={"row_every": 10_000}, windows={"max_series": 3})
+        broker, before, after = feed(300, seed=2, series=6), Telemetry(), Telemetry()
+        drain(start(broker, settings, telemetry=before))
+        assert before.heard(SeriesEvicted)
+        loop = start(broker, settings, telemetry=after)
+        drain(loop)
+        assert sum(turn.replayed for turn in after.heard(TurnCompleted)) > 0
+        assert not after.heard(SeriesEvicted)
 
     def test_ends_at_a_committed_position_that_only_markers_lie_below(self) -> None:
         """A marker of a transaction takes an offset and is never polled."""

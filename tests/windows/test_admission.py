@@ -29,7 +29,7 @@ def apply(admission: Admission, *parts: Observations) -> list[list[str]]:
     chunks = []
     for chunk in admission.chunks(parts):
         for piece in chunk:
-            slots = admission.slots(piece)
+            slots = admission.slots(piece, 0)
             assert admission.table.names(slots) == piece.series
             admission.table["offset"][slots] = piece.offsets  # of several, the last stays
         chunks.append([name for piece in chunk for name in piece.series])
@@ -43,9 +43,9 @@ def names(admission: Admission, partition: TopicPartition = P0) -> set[str]:
 class TestSlots:
     def test_of_a_series_stay_the_same(self) -> None:
         admission = new_admission(10)
-        first = admission.slots(part([["a"], ["b"], ["a"]]))
+        first = admission.slots(part([["a"], ["b"], ["a"]]), 0)
         assert first[0] == first[2] != first[1]
-        assert admission.slots(part([["b"], ["a"]])).tolist() == [first[1], first[0]]
+        assert admission.slots(part([["b"], ["a"]]), 0).tolist() == [first[1], first[0]]
         assert not admission.evicted
 
     def test_of_the_longest_idle_series_go_to_the_new_ones(self) -> None:
@@ -60,8 +60,8 @@ class TestSlots:
 
     def test_tell_which_slot_an_evicted_series_had(self) -> None:
         admission = new_admission(1)
-        slot = admission.slots(part([["a"]])).item()
-        assert admission.slots(part([["b"]])).item() == slot
+        slot = admission.slots(part([["a"]]), 0).item()
+        assert admission.slots(part([["b"]]), 0).item() == slot
         assert admission.evicted == [(P0, "a", slot)]
 
     def test_of_what_the_poll_itself_holds_are_not_taken(self) -> None:

@@ -199,11 +199,14 @@ class Forecaster:
         windows, before = values[:, 1:], values[:, 0]
         scale = window_scale(windows, before, median[at], spread[at], model.scaling, model.anchor)
         rows = self._rows(slots, origins.phases[at])
-        outputs = self._call(feed(windows, scale, model.scaling), rows)[:, 0]
+        is_silent = origins.is_silent[at]
+        outputs = self._call(feed(windows, scale, model.scaling), rows, is_silent)[:, 0]
         is_finite: Bools = np.logical_and.reduce(np.isfinite(outputs), axis=(1, 2, 3))
         if not is_finite.all():
             model.network.zero_rows(rows[~is_finite])
-            self.telemetry.emit(StateReset(int(np.count_nonzero(~is_finite))))
+            heard = int(np.count_nonzero(~is_finite & ~is_silent))
+            if heard:
+                self.telemetry.emit(StateReset(heard))
         made = read_back(outputs, scale.first(model.values))
         if not model.quantiles:
             made = made + laplace_offsets(self._model_errors(slots), self.quantiles)
@@ -244,13 +247,17 @@ class Forecaster:
             model.anchor,
         )
         rows = self._rows(slots, origins.phases)
-        self._call(feed(cut, scale, model.scaling).reshape(batch, count * steps, -1), rows)
+        read = feed(cut, scale, model.scaling).reshape(batch, count * steps, -1)
+        self._call(read, rows, origins.is_silent)
 
-    def _call(self, windows: Float32s, rows: Slots) -> Float32s:
+    def _call(self, windows: Float32s, rows: Slots, is_silent: Bools) -> Float32s:
+        """Run the network; windows of a replay are not told of."""
         assert self.model is not None
         started = time.perf_counter()
         outputs = self.model.network.predict(windows, rows)
-        self.telemetry.emit(ModelCalled(len(rows), time.perf_counter() - started))
+        heard = int(np.count_nonzero(~is_silent))
+        if heard:
+            self.telemetry.emit(ModelCalled(heard, time.perf_counter() - started))
         return outputs
 
     def _forecasts(

@@ -45,14 +45,18 @@ class Admission:
                 for piece in self._pieces(part):
                     yield [piece]
 
-    def slots(self, part: Observations) -> Slots:
-        """The slot of each observation, new series admitted, idle ones evicted for them."""
+    def slots(self, part: Observations, silent_below: int) -> Slots:
+        """The slot of each observation, new series admitted, idle ones evicted for them.
+
+        Evictions that records below `silent_below` cause were told before.
+        """
         slots = self.table.find(part.partition, part.series)
         missing = np.flatnonzero(slots < 0)
         names = list(dict.fromkeys(part.series[at] for at in missing.tolist()))
         over = self.table.count(part.partition) + len(names) - self.max_series
         if over > 0:
-            self._evict(part.partition, over, keep=slots[slots >= 0])
+            heard = {part.series[at] for at in missing[part.offsets[missing] >= silent_below]}
+            self._evict(part.partition, over, slots[slots >= 0], len(heard))
         if not names:
             return slots
         self.table.admit(part.partition, names)
@@ -72,14 +76,14 @@ class Admission:
         begin = 0
         for end in ends.tolist():
             record = set(part.series[begin:end])
-            if begin > start and len(series | record) > self.max_series:
+            if begin > start and len(series) + len(record - series) > self.max_series:
                 yield _between(part, start, begin)
                 start, series = begin, set()
             series |= record
             begin = end
         yield _between(part, start, begin)
 
-    def _evict(self, partition: TopicPartition, count: int, keep: Slots) -> None:
+    def _evict(self, partition: TopicPartition, count: int, keep: Slots, told_max: int) -> None:
         idle = np.setdiff1d(self.table.slots(partition), keep)
         count = min(count, len(idle))
         if not count:
@@ -89,7 +93,9 @@ class Admission:
         names = self.table.names(slots)
         self.evicted.extend(zip(repeat(partition), names, slots.tolist()))
         self.table.drop(slots)
-        self.telemetry.emit(SeriesEvicted(partition, count))
+        told = min(count, told_max)
+        if told:
+            self.telemetry.emit(SeriesEvicted(partition, told))
 
 
 def _between(part: Observations, start: int, end: int) -> Observations:

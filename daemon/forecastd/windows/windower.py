@@ -33,6 +33,9 @@ from forecastd.windows.admission import Admission
 COLD = -1
 """Phase of an origin at which no window ends."""
 
+_KEPT = ("offset", "unsaved_from", "recorded_ms", "seen", "late", "warned")
+"""What a series that begins anew still knows: which records it has seen."""
+
 SEEN_BEFORE_WARNING = 20
 """Observations of a series below which the share that it loses says nothing."""
 
@@ -73,8 +76,10 @@ class Windower:
     with an equal or older time and `expired` the series that began anew (replayed ones do not
     count), and `touched` collects the series that have fallen behind their saved rows.
 
-    A series whose next observation is more than `series_ttl_ms` after its last has expired: it
-    begins anew with that observation, whenever and in whatever poll that arrives.
+    A series whose next observation is more than `series_ttl_ms` after its last, by its own time or
+    by the timestamp of its record, has expired: it begins anew with that observation, whenever and
+    in whatever poll that arrives. The timestamps make it possible to throw an old row away: whoever
+    returns after that has expired in any case.
     """
 
     table: Table
@@ -94,6 +99,7 @@ class Windower:
         return [
             *tail_columns(tail, features),
             Column("opened", "<i8", (timesteps // stride,), fill=-1),  # first record, by phase
+            Column("recorded_ms", "<i8", fill=-1),  # timestamp of the last record; -1: unknown
             Column("seen", "<i8"),
             Column("late", "<i8"),
             Column("warned", "|b1", saved=False),
@@ -112,9 +118,11 @@ class Windower:
             silent_below: committed position of partitions that are being replayed.
         """
         for chunk in self.admission.chunks(polled):
-            slots = np.concatenate([self.admission.slots(part) for part in chunk])
+            below = [silent_below.get(part.partition, 0) for part in chunk]
+            placed = [self.admission.slots(*item) for item in zip(chunk, below, strict=True)]
+            slots = np.concatenate(placed)
             offsets = np.concatenate([part.offsets for part in chunk])
-            silent = [part.offsets < silent_below.get(part.partition, 0) for part in chunk]
+            silent = [part.offsets < first for part, first in zip(chunk, below, strict=True)]
             new = np.flatnonzero(offsets > self.table["offset"][slots])
             order = new[np.argsort(slots[new], kind="stable")]
             if len(order):
@@ -127,8 +135,10 @@ class Windower:
                     np.concatenate(silent),
                     order,
                 ).take(order)
+                returns = self._expires(rows, rows.recorded_ms, "recorded_ms")
                 self._note_records(rows)
-                yield from self._lives(self._increasing(rows))
+                for _, life in self._lives(rows, returns):
+                    yield from self._live(self._increasing(life))
 
     def _note_records(self, rows: _Rows) -> None:
         """Remember which records each series has seen, and from which on its row is behind."""
@@ -138,6 +148,7 @@ class Windower:
         self.touched.append(slots[unsaved_from > rows.offsets[rows.starts]])
         ends = np.append(rows.starts[1:], len(rows.slots))
         table["offset"][slots] = rows.offsets[ends - 1]
+        table["recorded_ms"][slots] = rows.recorded_ms[ends - 1]
         table["seen"][slots] += ends - rows.starts
 
     def _increasing(self, rows: _Rows) -> _Rows:
@@ -160,7 +171,7 @@ class Windower:
         np.add.at(self.table["late"], lost, 1)
         self.late += int(np.count_nonzero(~kept & ~rows.is_silent))
         self.accepted += int(np.count_nonzero(kept & ~rows.is_silent))
-        self._warn(np.unique(lost))
+        self._warn(np.unique(rows.slots[~kept & ~rows.is_silent]))
         return rows.take(kept)
 
     def _warn(self, slots: Slots) -> None:
@@ -182,41 +193,67 @@ class Windower:
                 )
             )
 
-    def _lives(self, rows: _Rows) -> Iterator[Round]:
+    def _live(self, rows: _Rows) -> Iterator[Round]:
         """Append steps, a series that expires in the midst of them being emptied in between."""
         if not len(rows.slots):
             return
-        first = rows.slots[rows.starts]
-        gaps = np.diff(rows.at_ms, prepend=0)
-        gaps[rows.starts] = np.where(
-            self.table["steps"][first] > 0, rows.at_ms[rows.starts] - self.table["at_ms"][first], 0
-        )
-        expires = gaps > self.series_ttl_ms
+        ends_record = _ends_record(rows)
+        for where, life in self._lives(rows, self._expires(rows, rows.at_ms, "at_ms")):
+            yield from self._steps(life, ends_record[where])
+
+    def _expires(self, rows: _Rows, times_ms: Ints, column: str) -> Bools:
+        """Whether each observation comes too late after the one before it in its series.
+
+        Args:
+            rows: observations.
+            times_ms: (N,) of them, by the clock that is asked; -1: unknown.
+            column: where the table has the same time of the series' last one.
+        """
+        firsts = rows.slots[rows.starts]
+        before = np.empty_like(times_ms)
+        before[1:] = times_ms[:-1]
+        has_past = self.table["steps"][firsts] > 0
+        before[rows.starts] = np.where(has_past, self.table[column][firsts], -1)
+        expires: Bools = (before >= 0) & (times_ms - before > self.series_ttl_ms)
+        return expires
+
+    def _lives(self, rows: _Rows, expires: Bools) -> Iterator[tuple[Bools | slice, _Rows]]:
+        """The observations of one life of each series after the other, and where they are.
+
+        A series is emptied before the observation with which it begins anew.
+        """
         if not expires.any():
-            yield from self._steps(rows)
+            yield slice(None), rows
             return
         self.expired += int(np.count_nonzero(expires & ~rows.is_silent))
         begun = np.cumsum(expires)
         before: Ints = begun[rows.starts] - expires[rows.starts].astype(np.int64)
         lives: Ints = begun - np.repeat(before, np.diff(rows.starts, append=len(rows.slots)))
         for life in range(lives.max() + 1):
-            part = rows.take(lives == life)
+            where = lives == life
+            part = rows.take(where)
             if life:
                 self._begin_anew(part.slots[part.starts])
-            yield from self._steps(part)
+            if len(part.slots):
+                yield where, part
 
     def _begin_anew(self, slots: Slots) -> None:
         """Forget all but what records a series has seen."""
-        self.table.clear(slots, keep=("offset", "unsaved_from", "seen", "late", "warned"))
+        self.table.clear(slots, keep=_KEPT)
         self.table["reset"][slots] = True
 
-    def _steps(self, rows: _Rows) -> Iterator[Round]:
-        """Append steps; yield the origins among them, one a series at a time."""
+    def _steps(self, rows: _Rows, ends_record: Bools) -> Iterator[Round]:
+        """Append steps; yield the origins among them, one a series at a time.
+
+        Args:
+            rows: steps of one life of each series.
+            ends_record: (N,) whether a step is the last of its series in its record.
+        """
         if not len(rows.slots):
             return
         numbers = self._numbers(rows)
         is_window = (numbers >= self.timesteps) & ((numbers - self.timesteps) % self.stride == 0)
-        is_origin = is_window | ((numbers < self.timesteps) & _ends_record(rows))
+        is_origin = is_window | ((numbers < self.timesteps) & ends_record)
         earlier = np.cumsum(is_origin) - is_origin  # origins of any series before this step
         earlier -= np.repeat(earlier[rows.starts], np.diff(rows.starts, append=len(numbers)))
         gaps = np.diff(rows.at_ms, prepend=0)
