@@ -46,6 +46,7 @@ from forecastd.settings_values import (
     Start,
     Text,
     Timeout,
+    TimeRanges,
     Topic,
     Topics,
     Whole,
@@ -324,11 +325,56 @@ class StateSettings(Section):
 
 
 class TrainingSettings(Section):
-    """How `forecastd train` trains."""
+    """How models are trained: by the daemon while it serves, and by `forecastd train`."""
 
-    enabled: Annotated[bool, not_built("retraining inside the daemon", built=False)] = False
-    """Retraining inside the daemon. Not built yet: train with `forecastd train` and serve the
-    model with `models.serve`."""
+    enabled: bool = True
+    """Whether the daemon trains models itself on the windows that it has read, and serves those
+    that are better. With `models.serve` set no training runs."""
+
+    every: Duration = parse_duration_ms("6h")
+    """Time from one training run to the next; a tenth more or less, so that several groups do not
+    train at once. A run begins earlier when live skill falls below its own long mean by more than
+    its noise."""
+
+    min_windows: Count = 1_000
+    """Windows in the group's windows topic from which on the first run begins."""
+
+    max_windows: Count = 200_000
+    """Newest windows that a run reads at most: bounds its memory and time."""
+
+    sample_rate: Number = Field(10.0, gt=0)
+    """Windows written to the windows topic, a second of record time and partition, at most. Above
+    it whole series are left out for good, chosen by the hash of their names, so that what is
+    written of a series stays consecutive."""
+
+    retention: Timeout = parse_duration_ms("7d")
+    """How long the windows topic keeps windows (`retention.ms`)."""
+
+    exclude: TimeRanges = ()
+    """Time ranges that are not learnt from, such as a known outage: ISO 8601 intervals,
+    `2026-01-31T00:00Z/2026-02-01T00:00Z`."""
+
+    warm_start: bool = True
+    """Begin with the champion's weights where its network is the one that is trained; false begins
+    from `seed`."""
+
+    timeout: Timeout = parse_duration_ms("1h")
+    """How long a run may take before it is ended."""
+
+    memory: Size = parse_bytes("4000MB")
+    """Memory that the training process may take; one that wants more ends without harm to the
+    daemon."""
+
+    min_gain: Number = Field(0.02, ge=0, lt=1)
+    """Share by which a new model's error on the newest held-out windows must be less than that of
+    the serving model and of the best naive forecast, or it is not promoted."""
+
+    rollback_drop: Number = Field(0.1, gt=0)
+    """By how much live skill may be lower after a promotion than before it; a larger drop rolls
+    back to the model before, and the new one is not promoted again."""
+
+    rollback_windows: Count = 500
+    """Scored windows after a promotion on which that is judged."""
 
     epochs: Count = 20
     """Passes over the training windows at most."""
@@ -365,11 +411,16 @@ class ModelsSettings(Section):
     """Which model serves."""
 
     dir: Path = Path("models")
-    """Where models are kept."""
+    """Folder with copies of the group's models, as files: a cache, which may be removed."""
+
+    keep: Count = 20
+    """Versions kept, in the group's models topic and in `dir`."""
 
     serve: OptionalModel = None
-    """Path of a model made by `forecastd train` or `forecastd models import`. What it forecasts
-    is published whatever its skill. Without one the baseline is."""
+    """Path of a model made by `forecastd train` or `forecastd models import`, or a version of the
+    group's models such as `7-3fa9c1`. What it forecasts is published whatever its skill, and
+    nothing is trained. Without one the group's champion serves, and until there is one the baseline
+    does."""
 
 
 class ObserveSettings(Section):
@@ -425,6 +476,21 @@ class Settings(Section):
         """
         primed = (self.training.prime_windows + 1) * self.windows.timesteps + 1
         return max(primed, self.windows.season or 0)
+
+    @property
+    def windows_topic(self) -> str:
+        """The topic of finished windows, from which models are trained."""
+        return f"{self.kafka.group_id}-windows"
+
+    @property
+    def models_topic(self) -> str:
+        """The compacted topic of the group's models."""
+        return f"{self.kafka.group_id}-models"
+
+    @property
+    def learns(self) -> bool:
+        """Whether the daemon trains models itself."""
+        return self.training.enabled and self.models.serve is None
 
     def state_topic(self, topic: str) -> str:
         """The compacted topic that holds the rows of the series of input topic `topic`."""

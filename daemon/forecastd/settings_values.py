@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -187,11 +188,35 @@ def _check_replicas(count: int) -> int:
     return count
 
 
-def _check_model_path(text: str) -> str:
-    if re.fullmatch(r"\d+(-[0-9a-f]+)?", text):
-        wanted = "a path (a version is not built yet; a path of that name is written ./{text})"
-        raise PydanticCustomError("not_built", wanted, {"text": text})
-    return text
+def is_model_version(text: str) -> bool:
+    """Whether `models.serve` names a version of the group's models, rather than a path.
+
+    >>> is_model_version("7-3fa9c1"), is_model_version("./7-3fa9c1"), is_model_version("models/7")
+    (True, False, False)
+    """
+    return re.fullmatch(r"\d+-[0-9a-f]+", text) is not None
+
+
+def _parse_time_range(text: object) -> tuple[int, int]:
+    """Two times in ms, the second not included, of an ISO 8601 interval."""
+    ends = text.split("/") if isinstance(text, str) else []
+    try:
+        start, end = (_time_ms(end) for end in ends)
+    except ValueError:
+        start = end = 0
+    if start >= end:
+        wanted = "ISO 8601 intervals, such as 2026-01-31T00:00Z/2026-02-01T00:00Z"
+        raise PydanticCustomError("time_range", wanted)
+    return start, end
+
+
+def _time_ms(text: str) -> int:
+    at = datetime.fromisoformat(text)
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _format_time_range(times: tuple[int, int]) -> str:
+    return "/".join(datetime.fromtimestamp(ms / 1000, UTC).isoformat() for ms in times)
 
 
 def not_built(what: str, built: bool | str | None) -> AfterValidator:  # noqa: FBT001
@@ -242,9 +267,7 @@ Number = Annotated[float, BeforeValidator(_no_bool), BeforeValidator(_no_infinit
 Text = Annotated[str, Field(min_length=1)]
 OptionalText = Annotated[Text | None, BeforeValidator(none_if_empty)]
 OptionalDuration = Annotated[Duration | None, BeforeValidator(none_if_empty)]
-OptionalModel = Annotated[
-    Annotated[Text, AfterValidator(_check_model_path)] | None, BeforeValidator(none_if_empty)
-]
+OptionalModel = OptionalText
 OptionalFile = Annotated[Path | None, BeforeValidator(none_if_empty)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(none_if_empty)]
 OptionalUrl = Annotated[
@@ -264,3 +287,11 @@ Servers = Annotated[
     BeforeValidator(_parse_list),
     Field(min_length=1),
 ]
+TimeRange = Annotated[
+    tuple[int, int],
+    BeforeValidator(_parse_time_range),
+    PlainSerializer(_format_time_range, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[^/]+/[^/]+$"}),
+]
+"""Two times, ms since the Unix epoch, the second not included; text wherever one is seen."""
+TimeRanges = Annotated[tuple[TimeRange, ...], BeforeValidator(_parse_list)]
