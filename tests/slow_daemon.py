@@ -40,6 +40,7 @@ class Made:
     low: Floats
     high: Floats
     is_model: bool
+    in_shadow: bool
 
 
 @dataclass
@@ -52,6 +53,8 @@ class SlowSeries:
     naive_error: dict[tuple[int, int], float] = field(default_factory=dict)  # by lead, value
     model_error: dict[tuple[int, int], float] = field(default_factory=dict)
     scored: int = 0
+    rivals: tuple[float, float] = (0.0, 0.0)  # discounted errors of model and naive forecast
+    falls_back: bool = False
     late: int = 0
     is_reset: bool = False
 
@@ -154,25 +157,31 @@ class SlowDaemon:
             one.naive_error = self.last_value_errors(one)
         naive = self.naive(one)
         forecast, is_model = self.banded(naive, one.naive_error), self.model is not None
-        if is_model:
-            forecast = self.modelled(one, window)
         middle = self.quantiles.index(0.5)
+        median = forecast[:, middle]
+        in_shadow = is_model and one.falls_back and self.settings.models.serve is None
+        if is_model:
+            by_model = self.modelled(one, window)
+            median = by_model[:, middle]
+            forecast = forecast if in_shadow else by_model
         one.made[window] = Made(
             window,
             len(one.steps),
-            forecast[:, middle],
+            median,
             naive,
             forecast[:, 0],
             forecast[:, -1],
             is_model,
+            in_shadow,
         )
         first = one.steps[-self.windows.timesteps].offset
         flags, one.is_reset = ["reset"] * one.is_reset, False
-        self.publish(partition, name, one, forecast, first, "", flags, is_model=is_model)
+        self.publish(partition, name, one, forecast, first, "", flags, is_model=is_model and not in_shadow)
 
     def score(self, one: SlowSeries, window: int) -> None:
         """Each lead of each forecast that fell on the last `stride` steps."""
         now, spread, any_model = len(one.steps), self.spread(one), False
+        rivals = [0.0, 0.0]
         for made in list(one.made.values()):
             if made.steps + self.horizon <= now - self.stride:
                 del one.made[made.window]
@@ -188,13 +197,25 @@ class SlowDaemon:
                     learn(one.naive_error, (lead, value), naive, made.window + 1)
                     if made.is_model:
                         learn(one.model_error, (lead, value), error, one.scored)
-                    scores = self.scores["model" if made.is_model else "baseline"]
+                        rivals[0] += min(error / spread[value], 10)
+                        rivals[1] += min(naive / spread[value], 10)
+                    by_model = made.is_model and not made.in_shadow
+                    scores = self.scores["model" if by_model else "baseline"]
                     scores.leads += 1
-                    scores.error += error / spread[value]
+                    scores.error += (naive if made.in_shadow else error) / spread[value]
                     scores.naive_error += naive / spread[value]
                     low, high = made.low[lead - 1, value], made.high[lead - 1, value]
                     scores.covered += low <= actual[value] <= high
-        one.scored += any_model
+        if any_model:
+            self.judge(one, rivals)
+
+    def judge(self, one: SlowSeries, rivals: list[float]) -> None:
+        """Which side the series is on after one more scored window of the model."""
+        one.scored += 1
+        model, naive = (0.95 * old + new for old, new in zip(one.rivals, rivals, strict=True))
+        one.rivals = model, naive
+        if one.scored >= 3:
+            one.falls_back = model >= 0.95 * naive if one.falls_back else model > 1.05 * naive
 
     def modelled(self, one: SlowSeries, window: int) -> Floats:
         assert self.model is not None

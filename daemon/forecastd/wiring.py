@@ -148,7 +148,9 @@ def build_loop(
             settings.state.series_ttl,
             telemetry,
         ),
-        forecaster=Forecaster(table, shape, quantiles, served, scoring, telemetry),
+        forecaster=Forecaster(
+            table, shape, quantiles, served, settings.models.serve is None, scoring, telemetry
+        ),
         delivery=ends.delivery,
         saver=saver,
         restorer=Restorer(

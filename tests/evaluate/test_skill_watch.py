@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-from typing import Literal
-
 import pytest
 
 from forecastd.evaluate.skill_watch import LEADS_JUDGED, SkillWatch
-from forecastd.observe.events import ForecastsScored, SkillFell, StateReset
+from forecastd.observe.events import ForecastsScored, ModelScored, SkillFell, StateReset
 from tests.in_memory import Telemetry
 
 
-def scored(
-    error: float, leads: int = LEADS_JUDGED, source: Literal["model", "baseline"] = "model"
-) -> ForecastsScored:
-    return ForecastsScored(source, leads, error * leads, float(leads), 0, 0)
+def scored(error: float, leads: int = LEADS_JUDGED) -> ModelScored:
+    return ModelScored(1, leads, error * leads, float(leads))
 
 
 class TestSkillWatch:
@@ -48,12 +44,12 @@ class TestSkillWatch:
     def test_leaves_the_baseline_and_other_events_alone(self) -> None:
         heard = Telemetry()
         watch = SkillWatch(heard)
-        watch.emit(scored(9.0, source="baseline"))
+        watch.emit(ForecastsScored("baseline", LEADS_JUDGED, 9e9, 1.0, 0, 0))
         watch.emit(StateReset(1))
         assert not heard.events
 
     def test_says_nothing_where_the_naive_forecast_is_perfect(self) -> None:
         """A flat series: a ratio to an error of nothing is no skill."""
         heard = Telemetry()
-        SkillWatch(heard).emit(ForecastsScored("model", LEADS_JUDGED, 1.0, 0.0, 0, 0))
+        SkillWatch(heard).emit(ModelScored(1, LEADS_JUDGED, 1.0, 0.0))
         assert not heard.events

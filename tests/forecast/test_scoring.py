@@ -55,7 +55,9 @@ class Bench:
         self.scoring.score(self.slot, number, spread, np.array([is_silent]))
         median = self.forecast_of(window)
         kept = np.stack([median, median - half_width, median + half_width], axis=1)
-        self.scoring.remember(self.slot, number, kept, median + 10, np.array([is_model]))
+        self.scoring.remember(
+            self.slot, number, kept, median + 10, np.array([is_model]), np.array([False])
+        )
         return [e for e in self.heard.events[before:] if isinstance(e, ForecastsScored)]
 
     def error(self, name: str = "naive_error") -> list[float]:
@@ -174,7 +176,9 @@ class TestRemember:
             number = np.array([0])
             median = np.full((1, 1, 1), value + 0.5)
             kept = np.stack([median, median, median], axis=1)
-            bench.scoring.remember(bench.slot, number, kept, median, np.array([False]))
+            bench.scoring.remember(
+                bench.slot, number, kept, median, np.array([False]), np.array([False])
+            )
         bench.step(anchor + 1.0)
         bench.scoring.score(bench.slot, np.array([1]), np.ones((1, 1)), np.array([False]))
         (event,) = bench.heard.heard(ForecastsScored)

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from forecastd.forecast.scoring import MEDIAN
+from forecastd.forecast.scoring import MEDIAN, NAIVE
 from forecastd.ports import Table
 from forecastd.records import Slots, TopicPartition
 from forecastd.series_tail import median_step_ms, steps_back, steps_kept
@@ -187,11 +187,14 @@ def _of_tail(content: Row, steps: int) -> dict[str, Any]:
 def _pending(content: Row) -> list[Pending]:
     """Forecasts that wait, the oldest first; one that was saved with another horizon is lost."""
     columns = content.columns
-    names = ("pending", "pending_anchor", "pending_window", "pending_ms", "pending_model")
+    kept = ("anchor", "window", "ms", "model", "shadow")
+    names = ("pending", *(f"pending_{name}" for name in kept))
     if not set(names) <= columns.keys():
         return []
-    paths, anchors, windows, origins, by_model = (columns[name] for name in names)
-    medians = paths[:, MEDIAN].astype(np.float64) + anchors[:, None]
+    paths, anchors, windows, origins, is_model, in_shadow = (columns[name] for name in names)
+    medians = np.where(in_shadow[:, None, None], paths[:, NAIVE], paths[:, MEDIAN])
+    medians = medians.astype(np.float64) + anchors[:, None]
+    by_model = is_model & ~in_shadow
     there = [
         at for at in np.argsort(windows) if windows[at] >= 0 and np.isfinite(medians[at]).all()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forecastd.observe.events import Event, ForecastsScored, SkillFell, Telemetry
+from forecastd.observe.events import Event, ModelScored, SkillFell, Telemetry
 
 LEADS_JUDGED = 2_000
 """Scored leads that one judgement is made of."""
@@ -25,7 +25,7 @@ class SkillWatch:
 
     def emit(self, event: Event) -> None:
         """Take note of scores."""
-        if not isinstance(event, ForecastsScored) or event.source != "model":
+        if not isinstance(event, ModelScored):
             return
         self._leads += event.leads
         self._error += event.error

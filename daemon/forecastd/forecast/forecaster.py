@@ -86,14 +86,20 @@ class WindowShape:
         return self.timesteps // self.stride
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Forecaster:
-    """Forecasts the rounds that the windower yields."""
+    """Forecasts the rounds that the windower yields.
+
+    Attributes:
+        model: that serves; it may be replaced between two rounds. None: the baseline does.
+        falls_back: whether a series on which the model loses gets the naive forecast.
+    """
 
     table: Table
     shape: WindowShape
     quantiles: tuple[float, ...]
     model: ServedModel | None
+    falls_back: bool
     scoring: Scoring
     telemetry: Telemetry
 
@@ -146,15 +152,19 @@ class Forecaster:
         forecasts = naive[:, :, None] + band
         is_model, primed = self._overwrite_by_model(forecasts, origins, windows, median, spread)
         middle = self.quantiles.index(0.5)
-        kept = np.stack([forecasts[:, :, at] for at in (middle, 0, -1)], axis=1)
-        self.scoring.remember(slots, windows, kept, naive, is_model)
+        medians = forecasts[:, :, middle].copy()
+        in_shadow = is_model & table["fallback"][slots] & self.falls_back
+        forecasts[in_shadow] = naive[in_shadow][:, :, None] + band[in_shadow]
+        kept = np.stack([medians, forecasts[:, :, 0], forecasts[:, :, -1]], axis=1)
+        self.scoring.remember(slots, windows, kept, naive, is_model, in_shadow)
+        by_model = is_model & ~in_shadow
         heard = ~origins.is_silent
         if heard.any():
             yield self._forecasts(
                 origins.take(heard),
                 forecasts[heard],
                 spread[heard],
-                is_model[heard],
+                by_model[heard],
                 primed[heard],
             )
         table["reset"][slots] = False  # also of a replayed window: it was told before
@@ -182,6 +192,7 @@ class Forecaster:
         runs = np.flatnonzero(~(stale & origins.is_silent))
         if primed.any():
             self._prime(origins.take(primed), windows[primed])
+        self.scoring.begin(origins.slots[runs], windows[runs], self.model.version_key)
         is_model = np.zeros(count, np.bool_)
         for at in np.array_split(runs, -(-len(runs) // WINDOWS_MAX) or 1):
             if len(at):

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from forecastd.evaluate.running_error import learn
-from forecastd.observe.events import ForecastsScored, Telemetry
+from forecastd.forecast.fallback import fallback_columns, falls_back, remember
+from forecastd.observe.events import ForecastsScored, ModelScored, Telemetry
 from forecastd.ports import Table
 from forecastd.records import Bools, Column, Floats, Ints, Slots
 from forecastd.scaling import INPUT_LIMIT
 from forecastd.series_tail import steps_back
 
 MEDIAN, LOW, HIGH, NAIVE = range(4)
-"""What is kept of a forecast: the median, the ends of its widest interval, the naive one beside."""
+"""What is kept of a forecast: the model's median (without a model what was published), the ends of
+the widest interval that was published, the naive forecast beside."""
 
 SEED_WINDOWS = 1
 """How many scored forecasts the differences within the first window count for."""
@@ -74,9 +76,13 @@ class Scoring:
             Column("pending_window", "<i8", (pending,), fill=-1),
             Column("pending_ms", "<i8", (pending,)),  # origin
             Column("pending_model", "|b1", (pending,)),
+            Column("pending_shadow", "|b1", (pending,)),  # the naive one was published instead
             Column("naive_error", "<f4", (horizon, values), fill=np.nan),
             Column("model_error", "<f4", (horizon, values), fill=np.nan),
             Column("model_scored", "<i8"),  # windows on which the model's error was learnt
+            Column("judged", "<u8"),  # version of the weights that it is about
+            Column("judged_from", "<i8"),  # their first window
+            *fallback_columns(),
         ]
 
     def score(self, slots: Slots, windows: Ints, spread: Floats, is_silent: Bools) -> None:
@@ -91,12 +97,35 @@ class Scoring:
         steps = steps_back(self.table, slots, range(self.stride - 1, -1, -1))
         arrived = _Arrived(slots, windows, steps, spread, is_silent)
         pending = self.table["pending_window"].shape[1]
-        scored_model = np.zeros(len(slots), np.bool_)
+        is_judged = np.zeros(len(slots), np.bool_)
+        errors = np.zeros((len(slots), 2))
         for age in range(1, pending + 1):
             waits = self._waits(slots, windows - age)
             if waits.any():
-                scored_model[waits] |= self._score_leads(arrived.take(waits), age)
-        self.table["model_scored"][slots[scored_model]] += 1
+                judged, of_age = self._score_leads(arrived.take(waits), age)
+                is_judged[waits] |= judged
+                errors[waits] += of_age * judged[:, None]
+        if is_judged.any():
+            self._judge(slots[is_judged], errors[is_judged])
+
+    def _judge(self, slots: Slots, errors: Floats) -> None:
+        """Take note of one more scored window of the model, and of what the series gets for it."""
+        table = self.table
+        table["model_scored"][slots] += 1
+        rivals = remember(table["rivals"][slots].astype(np.float64), errors)
+        table["rivals"][slots] = rivals
+        was = table["fallback"][slots]
+        table["fallback"][slots] = falls_back(rivals, table["model_scored"][slots], was)
+
+    def begin(self, slots: Slots, windows: Ints, version_key: int) -> None:
+        """The model forecasts `windows`; what is known of other weights does not speak of these."""
+        table = self.table
+        other = table["judged"][slots] != version_key
+        if other.any():
+            new = slots[other]
+            table["judged"][new], table["judged_from"][new] = version_key, windows[other]
+            table["model_error"][new], table["model_scored"][new] = np.nan, 0
+            table["rivals"][new] = 0
 
     def _waits(self, slots: Slots, windows: Ints) -> Bools:
         """Whether the forecasts of `windows` are still there to be scored.
@@ -108,8 +137,14 @@ class Scoring:
         waits: Bools = is_known & (self.table["pending_window"][slots, place] == windows)
         return waits
 
-    def remember(
-        self, slots: Slots, windows: Ints, forecasts: Floats, naive: Floats, is_model: Bools
+    def remember(  # noqa: PLR0913  # what is to be known of a forecast
+        self,
+        slots: Slots,
+        windows: Ints,
+        forecasts: Floats,
+        naive: Floats,
+        is_model: Bools,
+        in_shadow: Bools,
     ) -> None:
         """Keep the forecasts of windows that just ended until their actuals arrive.
 
@@ -118,7 +153,8 @@ class Scoring:
             windows: (B,) window numbers.
             forecasts: (B, 3, H, V) median, low and high.
             naive: (B, H, V).
-            is_model: (B,) whether the model made them.
+            is_model: (B,) whether the model made the median.
+            in_shadow: (B,) whether the naive forecast was published instead.
         """
         place = windows % self.table["pending_window"].shape[1]
         anchor = steps_back(self.table, slots, range(1))[:, 0, : self.first_values]
@@ -128,12 +164,14 @@ class Scoring:
         self.table["pending_window"][slots, place] = windows
         self.table["pending_ms"][slots, place] = self.table["at_ms"][slots]
         self.table["pending_model"][slots, place] = is_model
+        self.table["pending_shadow"][slots, place] = in_shadow
 
-    def _score_leads(self, arrived: _Arrived, age: int) -> Bools:
+    def _score_leads(self, arrived: _Arrived, age: int) -> tuple[Bools, Floats]:
         """Score the forecasts made `age` windows ago on the leads that have arrived.
 
         Returns:
-            (B,) True where the model made them.
+            (B,) True where the present weights made them, and (B, 2) sums of the scaled errors of
+            the model and of the naive forecast.
         """
         slots, values, table = arrived.slots, self.first_values, self.table
         origins = arrived.windows - age
@@ -148,20 +186,31 @@ class Scoring:
         table["naive_error"][slots, leads] = learn(
             table["naive_error"][slots, leads], errors[:, NAIVE], origins + SEED_WINDOWS
         )
-        of_model = slots[is_model]
+        is_judged: Bools = is_model & (origins >= table["judged_from"][slots])
+        of_model = slots[is_judged]
         table["model_error"][of_model, leads] = learn(
             table["model_error"][of_model, leads],
-            errors[is_model, MEDIAN],
+            errors[is_judged, MEDIAN],
             table["model_scored"][of_model],
         )
         inside = (moved[:, 0] >= kept[:, LOW]) & (moved[:, 0] <= kept[:, HIGH])
         scaled = errors[:, (MEDIAN, NAIVE)] / arrived.spread[:, None, None, :values]
         # Or one burst of one series would drown what all others say.
         np.minimum(scaled, INPUT_LIMIT, out=scaled)
-        for source, where in (("model", is_model), ("baseline", ~is_model)):
+        in_shadow = table["pending_shadow"][slots, place]
+        self._report_model(scaled[is_judged & ~arrived.is_silent])
+        published = np.where(in_shadow[:, None, None, None], scaled[:, [1, 1]], scaled)
+        by_model = is_model & ~in_shadow
+        for source, where in (("model", by_model), ("baseline", ~by_model)):
             heard = where & ~arrived.is_silent
-            self._report(source, scaled[heard], inside[heard])
-        return is_model
+            self._report(source, published[heard], inside[heard])
+        return is_judged, scaled.sum(axis=(2, 3))
+
+    def _report_model(self, scaled: Floats) -> None:
+        if len(scaled):
+            error, naive_error = scaled.sum(axis=(0, 2, 3)).tolist()
+            leads = scaled[:, 0].size
+            self.telemetry.emit(ModelScored(len(scaled), leads, error, naive_error))
 
     def _report(self, source: str, scaled: Floats, inside: Bools) -> None:
         if not len(scaled):

@@ -130,6 +130,19 @@ class ForecastsScored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelScored(Event):
+    """Actuals arrived for forecasts of the model, whether they were published or not.
+
+    Sums as in `ForecastsScored`, over `forecasts` (or as much of each as has arrived).
+    """
+
+    forecasts: int
+    leads: int
+    error: float
+    naive_error: float
+
+
+@dataclass(frozen=True, slots=True)
 class SkillFell(Event):
     """The served model does worse than the naive forecast over the last scored leads."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from forecastd.forecast.scoring import HIGH, LOW, MEDIAN
+from forecastd.forecast.scoring import HIGH, LOW, MEDIAN, NAIVE
 from forecastd.observe.snapshot import SeriesView
 from forecastd.ports import Table
 from forecastd.records import TopicPartition
@@ -87,11 +87,14 @@ def _latest_forecast(
     kept += table["pending_anchor"][slot, newest, 0]
     origin_ms = int(table["pending_ms"][slot, newest])
     has_band = len(quantiles) > 1
+    in_shadow = bool(table["pending_shadow"][slot, newest])
+    by_model = bool(table["pending_model"][slot, newest]) and not in_shadow
+    middle = NAIVE if in_shadow else MEDIAN
     return msgspec.structs.replace(
         view,
         origin_ms=origin_ms,
         forecast_at_ms=[origin_ms + (k + 1) * step_ms for k in range(kept.shape[1])],
         quantiles=[quantiles[0], 0.5, quantiles[-1]] if has_band else [0.5],
-        forecast=kept[[LOW, MEDIAN, HIGH] if has_band else [MEDIAN]].T.tolist(),
-        source="model" if table["pending_model"][slot, newest] else "baseline",
+        forecast=kept[[LOW, middle, HIGH] if has_band else [middle]].T.tolist(),
+        source="model" if by_model else "baseline",
     )
