@@ -11,7 +11,10 @@ import forecastd
 
 PACKAGE = Path(forecastd.__file__).parent
 
-STAGES = ("ingest", "windows", "forecast", "publish", "state", "evaluate", "train", "observe")
+STAGES = (
+    *("ingest", "windows", "forecast", "publish", "state"),
+    *("evaluate", "train", "models", "observe"),
+)
 """Folders of the data path, and those beside it."""
 
 SHELL = ("kafka_", "keras_", "disk_", "http_", "prometheus_", "stdout_", "psutil_", "subprocess_")
@@ -50,6 +53,7 @@ DURATIONS = {
     "kafka_oauth.py",  # when a token ends
     "kafka_topics.py",  # waiting for a broker
     "train/keras_trainer.py",
+    "train/subprocess_worker.py",  # what a run has cost
 }
 """Who may measure, or wait, without a clock of its own: only durations, never what time it is."""
 
@@ -66,6 +70,11 @@ WORDS: dict[str, set[str]] = {
 ACROSS = {
     # The page reads pending forecasts as scoring keeps them: the order of four rows of a column.
     ("observe/table_views.py", "forecast.scoring"),
+    # There is one way to send and to know that it arrived.
+    ("models/kafka_models.py", "publish.kafka_sink"),
+    # The training process is a program of its own: it reads the champion itself.
+    ("train/subprocess_worker.py", "models.kafka_models"),
+    ("train/subprocess_worker.py", "models.model_log"),
 }
 """Imports from one stage to another that stand."""
 
@@ -134,7 +143,8 @@ def rank(path: Path) -> int:
         return 5
     if head in ("wiring", "service", "loop"):
         return {"wiring": 4, "service": 3, "loop": 2}[head]
-    return 0 if stage(path) is None or path == Path("observe/events.py") else 1
+    is_shared = stage(path) is None and head != "memory"
+    return 0 if is_shared or path == Path("observe/events.py") else 1
 
 
 def calls(path: Path) -> Iterator[ast.Call]:

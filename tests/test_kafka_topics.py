@@ -34,6 +34,13 @@ class Names:
         self.server, self.records, self.group = server, f"records-{mark}", f"group-{mark}"
         self.forecasts, self.dead = f"forecasts-{mark}", f"dead-{mark}"
         self.state = f"{self.group}-{self.records}-state"
+        self.windows, self.models = f"{self.group}-windows", f"{self.group}-models"
+
+    @property
+    def all(self) -> list[str]:
+        """In the order of the data path."""
+        data = [self.records, self.forecasts, self.dead, self.state]
+        return [*data, self.windows, self.models]
 
     def settings(self, **kafka: Any) -> Settings:
         return Settings.model_validate(
@@ -55,9 +62,8 @@ class Names:
 
     def exist(self) -> set[str]:
         """Those that are there."""
-        mine = {self.records, self.forecasts, self.dead, self.state}
         admin = KafkaAdminClient(bootstrap_servers=self.server)
-        found = mine & set(admin.list_topics())
+        found = set(self.all) & set(admin.list_topics())
         admin.close()
         return found
 
@@ -87,14 +93,10 @@ def refusal(settings: Settings) -> list[str]:
 class TestEnsureTopics:
     def test_creates_what_is_missing_and_says_so(self, names: Names) -> None:
         created = ensure(names.settings())
-        assert [event.topic for event in created] == [
-            names.records,
-            names.forecasts,
-            names.dead,
-            names.state,
-        ]
+        assert [event.topic for event in created] == names.all
         assert names.exist() == {event.topic for event in created}
         assert names.config(names.state, "cleanup.policy") == "compact"
+        assert names.config(names.models, "cleanup.policy") == "compact"
 
     def test_is_done_the_second_time(self, names: Names) -> None:
         ensure(names.settings())
@@ -117,14 +119,19 @@ class TestEnsureTopics:
 
     def test_creates_nothing_that_it_may_not(self, names: Names) -> None:
         found = refusal(names.settings(create_topics=False))
-        assert [sentence.partition(":")[0] for sentence in found] == [
-            names.records,
-            names.forecasts,
-            names.dead,
-            names.state,
-        ]
+        assert [sentence.partition(":")[0] for sentence in found] == names.all
         assert f"kafka-topics.sh --bootstrap-server {names.server} --create" in found[0]
         assert not names.exist()
+
+    def test_needs_no_models_where_none_are_trained(self, names: Names) -> None:
+        """An operator who forbids both has not asked for a topic of ours."""
+        for topic in (names.records, names.forecasts, names.dead):
+            names.create(topic)
+        names.create(names.state, cleanup_policy="compact")
+        settings = names.settings(create_topics=False)
+        idle = settings.training.model_copy(update={"enabled": False})
+        assert ensure(settings.model_copy(update={"training": idle})) == []
+        assert names.models not in names.exist()
 
     def test_creates_nothing_where_another_topic_is_wrong(self, names: Names) -> None:
         """Half of the topics would be a start that looks done."""
@@ -150,7 +157,7 @@ class TestInspect:
         with TopicAdmin(settings.kafka) as admin:
             inspection = admin.inspect(settings)
             assert admin.create(inspection.missing, only_try=True)
-        assert len(inspection.missing) == 4
+        assert [plan.name for plan in inspection.missing] == names.all
         assert not names.exist()
 
     def test_only_hints_at_dead_letters_that_will_be_cut(self, names: Names) -> None:
@@ -186,11 +193,12 @@ class TestPermissions:
         )
         assert refusal(alice) == [
             f"{topic}: no permission to DESCRIBE, wanted an ACL that allows it"
-            for topic in (names.records, names.forecasts, names.dead, names.state)
+            for topic in names.all
         ]
         for topic in (names.records, names.forecasts, names.dead):
             secured.allow("alice", topic, "DESCRIBE")
-        secured.allow("alice", names.state, "ALL")
+        for topic in (names.state, names.windows, names.models):
+            secured.allow("alice", topic, "ALL")
         assert refusal(alice) == [
             f"{names.records}: no permission to READ, wanted an ACL that allows it",
             f"{names.forecasts}: no permission to WRITE, wanted an ACL that allows it",

@@ -132,11 +132,11 @@ class TestErrors:
         assert capsys.readouterr().err == "forecastd: a: x, wanted y\nforecastd: b: x, wanted y\n"
 
     def test_of_settings_come_all_at_once(self, probe: Run, capsys: Out) -> None:
-        words = ("--windows.timesteps=many", "--training.enabled=true")
+        words = ("--windows.timesteps=many", "--training.epochs=0")
         assert probe(lambda load: load(), *words) == 1
         assert [line.split(": ")[:2] for line in capsys.readouterr().err.splitlines()] == [
             ["forecastd", "windows.timesteps"],
-            ["forecastd", "training.enabled"],
+            ["forecastd", "training.epochs"],
         ]
 
     def test_that_nobody_foresaw_are_one_line_and_end_with_70(

@@ -129,6 +129,16 @@ class TestTopics:
         (sentence,) = faults(ingest={"topics": ["records", "forecastd-records-state"]})
         assert sentence.startswith("kafka.group_id: 'forecastd', whose state topic of records is")
 
+    @pytest.mark.parametrize("purpose", ["models", "windows"])
+    def test_of_training_are_no_other(self, purpose: str) -> None:
+        topic = f"forecastd-{purpose}"
+        (sentence,) = faults(ingest={"topics": [topic]})
+        assert sentence.startswith(
+            f"kafka.group_id: 'forecastd', whose {purpose} topic is an input topic"
+        )
+        (sentence,) = faults(publish={"topic": topic})
+        assert f"which is the {purpose} topic too" in sentence
+
     def test_of_output_and_dead_letters_differ(self) -> None:
         (sentence,) = faults(publish={"topic": "dead-letters"})
         assert "which is the dead-letter topic too" in sentence

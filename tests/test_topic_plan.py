@@ -36,6 +36,8 @@ class TestPlan:
             ("dead-letters", "dead letters"),
             ("forecastd-a-state", "state"),
             ("forecastd-b-state", "state"),
+            ("forecastd-windows", "windows"),
+            ("forecastd-models", "models"),
         ]
 
     def test_gives_a_state_topic_the_partitions_of_its_input(self) -> None:
@@ -45,7 +47,9 @@ class TestPlan:
         assert [plan.partitions for plan in plans if plan.purpose == "state"] == [3, 7]
 
     def test_leaves_partitions_to_the_broker_where_nothing_says(self) -> None:
-        assert {plan.partitions for plan in plan_topics(settings(), {})} == {None}
+        shaped = {plan.purpose: plan.partitions for plan in plan_topics(settings(), {})}
+        assert shaped.pop("models") == 1
+        assert {*shaped.values()} == {None}
 
     def test_lets_forecasts_be_read_by_as_many_as_write_records(self) -> None:
         assert plan("output", {"records": RECORDS}).partitions == 4
@@ -56,6 +60,39 @@ class TestPlan:
         assert configs["min.cleanable.dirty.ratio"] == "0.1"
         assert int(configs["max.message.bytes"]) > 1_048_588
 
+    def test_deletes_windows_by_the_time_of_their_writing(self) -> None:
+        """A history that is read on the first day must not be gone on the second."""
+        found = plan("windows", {"records": RECORDS}, training={"retention": "2h"})
+        assert (found.partitions, found.configs["cleanup.policy"]) == (4, "delete")
+        assert found.configs["retention.ms"] == "7200000"
+        assert found.configs["message.timestamp.type"] == "LogAppendTime"
+        assert int(found.configs["max.message.bytes"]) > 1_048_588
+
+    @pytest.mark.parametrize(
+        "sections", [{"training": {"enabled": False}}, {"models": {"serve": "7-3fa9c1"}}]
+    )
+    def test_has_no_windows_topic_where_nothing_is_trained(self, sections: dict[str, Any]) -> None:
+        plans = plan_topics(settings(**sections), {})
+        assert not [plan for plan in plans if plan.purpose == "windows"]
+
+    def test_keeps_models_in_one_partition_compacted(self) -> None:
+        """The order of what is written there says which model serves."""
+        found = plan("models", {"records": RECORDS})
+        assert (found.partitions, found.configs["cleanup.policy"]) == (1, "compact")
+        assert found.operations == {"DESCRIBE", "READ", "WRITE"}
+        assert not found.is_optional
+
+    def test_only_reads_models_where_none_are_trained(self) -> None:
+        idle = plan("models", {}, training={"enabled": False})
+        pinned = plan("models", {}, models={"serve": "7-3fa9c1"})
+        assert idle.operations == pinned.operations == {"DESCRIBE", "READ"}
+        assert idle.is_optional
+        assert not pinned.is_optional
+
+    def test_has_no_models_topic_where_a_path_serves(self) -> None:
+        plans = plan_topics(settings(models={"serve": "models/first"}), {})
+        assert not [plan for plan in plans if plan.purpose == "models"]
+
     def test_makes_room_for_a_dead_letters_headers(self) -> None:
         there = {"records": TopicShape(1, 1, configs={"max.message.bytes": "2000000"})}
         assert plan("dead letters", there).configs == {"max.message.bytes": "2065536"}
@@ -64,7 +101,7 @@ class TestPlan:
 class TestFaults:
     def test_are_none_where_all_is_well(self) -> None:
         """An unlisted permission, and settings that we may not read, accuse nobody."""
-        for purpose in ("input", "output", "dead letters", "state"):
+        for purpose in ("input", "output", "dead letters", "state", "windows", "models"):
             assert not list(faults_of(plan(purpose, {"records": RECORDS}), TopicShape(4, 1)))
 
     @pytest.mark.parametrize("policy", ["delete", "compact,delete"])
@@ -73,6 +110,23 @@ class TestFaults:
         (sentence,) = faults_of(plan("state", {"records": RECORDS}), shape)
         assert sentence.startswith(
             f"forecastd-records-state: cleanup.policy {policy}, wanted compact"
+        )
+
+    @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+    def test_name_a_windows_topic_that_keeps_one_of_each_series(self, policy: str) -> None:
+        shape = TopicShape(1, 3, configs={"cleanup.policy": policy})
+        (sentence,) = faults_of(plan("windows", {}), shape)
+        assert sentence == (
+            f"forecastd-windows: cleanup.policy {policy}, wanted delete;"
+            " of each series only the newest window would be kept"
+        )
+
+    @pytest.mark.parametrize("policy", ["delete", "compact,delete"])
+    def test_name_a_models_topic_that_forgets(self, policy: str) -> None:
+        shape = TopicShape(1, 3, configs={"cleanup.policy": policy})
+        (sentence,) = faults_of(plan("models", {}), shape)
+        assert sentence == (
+            f"forecastd-models: cleanup.policy {policy}, wanted compact; models would be lost"
         )
 
     def test_name_a_state_topic_with_another_number_of_partitions(self) -> None:
@@ -98,7 +152,7 @@ class TestHints:
     good = TopicShape(4, 3, configs={"max.message.bytes": "99999999"})
 
     def test_are_none_where_all_is_well(self) -> None:
-        for purpose in ("input", "output", "dead letters", "state"):
+        for purpose in ("input", "output", "dead letters", "state", "windows", "models"):
             assert not list(hints_of(plan(purpose, {"records": RECORDS}), self.good, 3))
 
     def test_name_a_topic_that_is_lost_with_its_broker(self) -> None:
@@ -111,6 +165,22 @@ class TestHints:
         (hint,) = hints_of(plan("dead letters", {"records": RECORDS}), RECORDS, 3)
         assert hint == (
             "dead-letters: max.message.bytes 1048588, wanted 1114124; larger ones are cut"
+        )
+
+    def test_name_windows_that_are_kept_for_another_time(self) -> None:
+        """The setting says how a topic is made; of one that is there it changes nothing."""
+        shape = TopicShape(1, 3, configs={**self.good.configs, "retention.ms": "1000"})
+        (hint,) = hints_of(plan("windows", {}), shape, 3)
+        assert hint == (
+            "forecastd-windows: retention.ms 1000, wanted 604800000;"
+            " training.retention is what a new topic gets"
+        )
+
+    def test_name_a_models_topic_that_takes_no_weights(self) -> None:
+        shape = TopicShape(1, 3, configs={"max.message.bytes": "100000"})
+        (hint,) = hints_of(plan("models", {}), shape, 3)
+        assert hint == (
+            "forecastd-models: max.message.bytes 100000, wanted 1048588; models cannot be written"
         )
 
     def test_name_partitions_without_a_leader(self) -> None:

@@ -17,7 +17,7 @@ import platform
 import secrets
 import shutil
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -31,14 +31,12 @@ from numpy.typing import NDArray
 from forecastd import __version__
 from forecastd.architecture import Architecture
 from forecastd.errors import ModelError
+from forecastd.model_weights import Weights, check_weights, version_hash
 
 SCHEMA = 1
 """Of `metadata.json`: raised when its meaning changes."""
 
 _METADATA = "metadata.json"
-_VERSION_DIGITS = 6
-
-Weights = Sequence[NDArray[np.float32]]
 
 
 class WeightsFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,15 +84,6 @@ class _Schema(msgspec.Struct):
     schema: int
 
 
-def version_hash(architecture: Architecture, weights: Weights) -> str:
-    """Six hex digits that tell models apart by what they forecast."""
-    digest = hashlib.sha256(architecture.to_json())
-    for array in weights:
-        digest.update(str(array.shape).encode())
-        digest.update(np.ascontiguousarray(array, np.float32).tobytes())
-    return digest.hexdigest()[:_VERSION_DIGITS]
-
-
 def save_model(
     path: Path,
     architecture: Architecture,
@@ -119,7 +108,7 @@ def save_model(
         version_hash=hashed,
         weights=WeightsFile(file=name, sha256=hashlib.sha256(data).hexdigest()),
         made_by=made_by,
-        software=_software_versions(),
+        software=software_versions(),
         facts=dict(facts),
     )
     check_replaceable(path)
@@ -167,11 +156,12 @@ def load_model(path: Path) -> StoredModel:
             "written; copy or train the model again"
         )
     weights = _unpack(path, data)
-    _check_shapes(path, metadata.architecture, weights)
+    check_weights(str(path), metadata.architecture, weights)
     return StoredModel(metadata.architecture, weights, metadata, f"0-{metadata.version_hash}")
 
 
-def _software_versions() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
+    """What makes a model here: ours, and what it stands on."""
     versions = {"forecastd": __version__, "python": platform.python_version()}
     for name in ("keras", "tensorflow", "tensorflow-cpu", "numpy"):
         with suppress(PackageNotFoundError):
@@ -270,14 +260,3 @@ def _unpack(path: Path, data: bytes) -> list[NDArray[np.float32]]:
             return [arrays[name] for name in arrays.files]
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path}: weights: {error}, wanted an .npz file") from error
-
-
-def _check_shapes(path: Path, architecture: Architecture, weights: Weights) -> None:
-    found = [array.shape for array in weights]
-    wanted = architecture.weight_shapes
-    if found != wanted:
-        raise ModelError(
-            f"{path}: weights of shapes {found}, wanted {wanted} for {architecture.describe()}"
-        )
-    if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in weights):
-        raise ModelError(f"{path}: weights that are not finite float32 numbers, wanted such")

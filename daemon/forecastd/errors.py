@@ -8,6 +8,7 @@
     ├── ModelError      operator: a model cannot be read, or does not fit the settings
     ├── RestoreError    operator: the state does not fit the offsets, and `state.on_gap` is to stop
     ├── RowError        one series: its saved row cannot be read
+    ├── WindowError     one window of the windows topic: it is not learnt from
     ├── StateError      the caller of a command: what it asks of the saved state cannot be done
     └── BrokerError     this client: drop it, back off, build a new one, go on
 
@@ -65,6 +66,18 @@ class RestoreError(ForecastdError):
 
 class RowError(ForecastdError):
     """A saved row of a series cannot be read."""
+
+
+class WindowError(ForecastdError):
+    """A record of the windows topic cannot be learnt from.
+
+    Attributes:
+        fault: one of `forecastd.train.window_record.Fault`, by which such records are counted.
+    """
+
+    def __init__(self, fault: str, found: str, wanted: str) -> None:
+        self.fault = fault
+        super().__init__(f"window: {found}, wanted {wanted}")
 
 
 class StateError(ForecastdError):

@@ -145,8 +145,9 @@ class TopicAdmin:
             configs = self._client.describe_configs(resources, config_filter="all") if there else {}
         settings = configs.get("topic", {})
         shapes = {name: _shape(topic, settings.get(name, {})) for name, topic in there.items()}
-        hidden = [t for t in found if t["error_code"] not in (0, _NO_SUCH_TOPIC)]
-        return shapes, {topic["name"]: _refused(topic, "DESCRIBE") for topic in hidden}
+        errors = [t for t in found if t["error_code"] not in (0, _NO_SUCH_TOPIC)]
+        hidden = {topic["name"]: _refused(topic, "DESCRIBE") for topic in errors}
+        return shapes, {topic: hidden[topic] for topic in topics if topic in hidden}
 
     def message_bytes_max(self, topic: str) -> int:
         """The largest message that a topic takes; 1 MiB where we may not read that."""
@@ -179,7 +180,7 @@ class TopicAdmin:
         self._demand_fit(self.inspect(settings), settings)
         created: list[TopicCreated] = []
         for is_input in (True, False):  # the others are shaped after the inputs
-            missing = self.inspect(settings).missing
+            missing = self.inspect(settings).missing if settings.kafka.create_topics else []
             created += self.create([p for p in missing if (p.purpose == "input") is is_input])
         self._demand_fit(self.inspect(settings), settings)
         return created
@@ -218,7 +219,7 @@ class TopicAdmin:
     def _demand_fit(self, inspection: Inspection, settings: Settings) -> None:
         faults = list(inspection.faults)
         if not settings.kafka.create_topics:
-            faults += [missing_topic(plan, settings) for plan in inspection.missing]
+            faults += [missing_topic(p, settings) for p in inspection.missing if not p.is_optional]
         if faults:
             raise TopicError("\n".join(faults))
 

@@ -51,6 +51,7 @@ from forecastd.settings_values import (
     Topics,
     Whole,
     format_duration,
+    is_model_version,
     none_if_empty,
     not_built,
     parse_bytes,
@@ -491,6 +492,11 @@ class Settings(Section):
     def learns(self) -> bool:
         """Whether the daemon trains models itself."""
         return self.training.enabled and self.models.serve is None
+
+    @property
+    def follows_group_models(self) -> bool:
+        """Whether what serves comes from the group's models topic, not from a path."""
+        return self.models.serve is None or is_model_version(self.models.serve)
 
     def state_topic(self, topic: str) -> str:
         """The compacted topic that holds the rows of the series of input topic `topic`."""

@@ -146,6 +146,11 @@ def _topics_differ(
         if state_topic(group_id, topic) in inputs:
             found = f"'{group_id}', whose state topic of {topic} is an input topic"
             yield Fault("kafka.group_id", found, "another group")
+    for purpose in ("models", "windows"):
+        taken.setdefault(f"{group_id}-{purpose}", f"the {purpose} topic")
+        if f"{group_id}-{purpose}" in inputs:
+            found = f"'{group_id}', whose {purpose} topic is an input topic"
+            yield Fault("kafka.group_id", found, "another group")
     own = {"ingest.dead_letter_topic": dead_letters, "publish.topic": published}
     for where, topic in own.items():
         if topic in taken:

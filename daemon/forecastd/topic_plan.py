@@ -9,7 +9,7 @@ from typing import Literal
 
 from forecastd.settings import Settings
 
-Purpose = Literal["input", "output", "dead letters", "state"]
+Purpose = Literal["input", "output", "dead letters", "state", "windows", "models"]
 
 DEAD_LETTER_ROOM = 64 * 1024
 """A dead letter is the record and the headers that say what was wrong with it."""
@@ -29,6 +29,22 @@ _STATE_CONFIGS = {
     "max.message.bytes": str(STATE_ROW_BYTES_MAX),
 }
 
+_MODELS_CONFIGS = {**_STATE_CONFIGS, "max.message.bytes": str(_MESSAGE_BYTES)}
+
+_WINDOWS_CONFIGS = {
+    "cleanup.policy": "delete",
+    # What is learnt from is what was written lately, whenever it happened.
+    "message.timestamp.type": "LogAppendTime",
+    "segment.bytes": str(64 * 1024 * 1024),  # only whole segments are deleted
+    "max.message.bytes": str(STATE_ROW_BYTES_MAX),
+}
+
+_TOO_LARGE = {
+    "state": "larger rows stop the daemon",
+    "windows": "larger windows stop the daemon",
+    "models": "models cannot be written",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
@@ -41,6 +57,7 @@ class TopicPlan:
         operations: what we do with it, in the words of Kafka's access control.
         configs: what is set when it is created.
         like: of a state topic, the input topic whose partitions it has.
+        is_optional: whether the daemon works without it where it must not be created.
     """
 
     name: str
@@ -49,6 +66,7 @@ class TopicPlan:
     operations: frozenset[str]
     configs: Mapping[str, str] = field(default_factory=dict)
     like: str | None = None
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +115,30 @@ def plan_topics(settings: Settings, there: Mapping[str, TopicShape]) -> list[Top
             )
             for topic in settings.ingest.topics
         ),
+        *([_plan_windows(settings, widest)] if settings.learns else []),
+        *([plan_models(settings)] if settings.follows_group_models else []),
     ]
+
+
+def _plan_windows(settings: Settings, widest: int | None) -> TopicPlan:
+    """The topic of finished windows. A series keeps to one partition, which may be any."""
+    configs = {**_WINDOWS_CONFIGS, "retention.ms": str(settings.training.retention)}
+    operations = frozenset({"DESCRIBE", "READ", "WRITE"})
+    return TopicPlan(settings.windows_topic, "windows", widest, operations, configs)
+
+
+def plan_models(settings: Settings) -> TopicPlan:
+    """The topic of the group's models: one partition, because the order of pointers counts."""
+    operations = {"DESCRIBE", "READ", "WRITE"} if settings.learns else {"DESCRIBE", "READ"}
+    is_optional = not settings.training.enabled and settings.models.serve is None
+    return TopicPlan(
+        settings.models_topic,
+        "models",
+        1,
+        frozenset(operations),
+        _MODELS_CONFIGS,
+        is_optional=is_optional,
+    )
 
 
 def faults_of(plan: TopicPlan, shape: TopicShape) -> Iterator[str]:
@@ -109,6 +150,11 @@ def faults_of(plan: TopicPlan, shape: TopicShape) -> Iterator[str]:
     policy = shape.configs.get("cleanup.policy")
     if plan.purpose == "state" and policy not in (None, "compact"):
         yield f"{plan.name}: cleanup.policy {policy}, wanted compact; rows would be lost"
+    if plan.purpose == "models" and policy not in (None, "compact"):
+        yield f"{plan.name}: cleanup.policy {policy}, wanted compact; models would be lost"
+    if plan.purpose == "windows" and policy not in (None, "delete"):
+        effect = "of each series only the newest window would be kept"
+        yield f"{plan.name}: cleanup.policy {policy}, wanted delete; {effect}"
     if plan.purpose == "dead letters" and policy is not None and "compact" in policy:
         effect = "it refuses records without a key"
         yield f"{plan.name}: cleanup.policy {policy}, wanted delete; {effect}"
@@ -126,9 +172,13 @@ def hints_of(plan: TopicPlan, shape: TopicShape, brokers: int) -> Iterator[str]:
         yield f"{partitions}: no leader right now, wanted one"
     wanted_bytes = int(plan.configs.get("max.message.bytes", 0))
     if shape.configs and shape.message_bytes_max < wanted_bytes:
-        effect = "larger rows stop the daemon" if plan.purpose == "state" else "larger ones are cut"
+        effect = _TOO_LARGE.get(plan.purpose, "larger ones are cut")
         found = f"max.message.bytes {shape.message_bytes_max}"
         yield f"{plan.name}: {found}, wanted {wanted_bytes}; {effect}"
+    retention_ms = plan.configs.get("retention.ms")
+    if retention_ms is not None and shape.configs.get("retention.ms", retention_ms) != retention_ms:
+        found, effect = shape.configs["retention.ms"], "training.retention is what a new topic gets"
+        yield f"{plan.name}: retention.ms {found}, wanted {retention_ms}; {effect}"
     if shape.replicas == 1 and brokers > 1:
         yield f"{plan.name}: 1 replica, wanted 3; with its broker it would be gone"
     if not shape.configs and plan.purpose != "output":

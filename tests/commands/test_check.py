@@ -51,11 +51,11 @@ class TestWithoutBroker:
     nobody = "--kafka.bootstrap_servers=127.0.0.1:1"
 
     def test_says_every_fault_of_the_settings(self, capsys: Out) -> None:
-        checked = Checked(capsys, "--windows.timesteps=many", "--training.enabled=true")
+        checked = Checked(capsys, "--windows.timesteps=many", "--training.epochs=0")
         assert checked.status == 1
         assert [line.partition(":")[0] for line in checked.of("wrong")] == [
             "windows.timesteps",
-            "training.enabled",
+            "training.epochs",
         ]
         assert not checked.of("ok")
 
@@ -67,7 +67,7 @@ class TestWithoutBroker:
         checked = Checked(capsys, self.nobody, "--forecast.horizon=4")
         assert checked.status == 1
         assert checked.of("ok")[0].endswith(", 2 from command line, 1 from environment")
-        assert checked.of("ok")[1] == "models.serve: none, the baseline forecasts"
+        assert checked.of("ok")[1].startswith("models.serve: none, the group's champion")
         assert checked.of("hint")[0].startswith("forecast.horizon: 4, less than the 16 steps")
         (wrong,) = checked.of("wrong")
         assert wrong.startswith("kafka.bootstrap_servers: nothing answers at 127.0.0.1:1 (conn")
@@ -103,14 +103,31 @@ class TestWithBroker:
         checked = Checked(capsys, *own_topics(kafka), "--kafka.create_topics=false")
         assert checked.status == 1
         wrong = checked.of("wrong")
-        assert len(wrong) == 4
+        assert len(wrong) == 6
         assert all("create it with: kafka-topics.sh" in line for line in wrong)
+
+    def test_wants_no_models_topic_where_nothing_is_trained(self, capsys: Out, kafka: str) -> None:
+        words = (*own_topics(kafka), "--training.enabled=false", "--kafka.create_topics=false")
+        checked = Checked(capsys, *words)
+        models = f"{name(words, 'kafka.group_id')}-models"
+        assert f"topic {models}: not there, and nothing needs it yet" in checked.of("ok")
+        assert len(checked.of("wrong")) == 4
 
     def test_says_that_the_broker_would_not_create_them(self, capsys: Out, kafka: str) -> None:
         """The broker is asked what it would do; that changes nothing."""
         checked = Checked(capsys, *own_topics(kafka), "--kafka.replication_factor=9")
         assert checked.status == 1
         assert "the broker refuses to CREATE it (Unable to replicate" in checked.of("wrong")[0]
+
+    def test_looks_for_the_version_that_should_serve(self, capsys: Out, kafka: str) -> None:
+        words = own_topics(kafka)
+        none = "models: none was promoted yet, the baseline forecasts"
+        assert none in Checked(capsys, *words).of("ok")
+        (wrong,) = Checked(capsys, *words, "--models.serve=7-3fa9c1").of("wrong")
+        group = name(words, "kafka.group_id")
+        assert wrong == (
+            f"{group}-models 7-3fa9c1: no such model, wanted one; the group has no models yet"
+        )
 
     def test_counts_the_partitions_of_what_is_there(self, capsys: Out, kafka: str) -> None:
         words = own_topics(kafka)
@@ -147,6 +164,8 @@ class TestBehindLocks:
                     name(words, "publish.topic"),
                     name(words, "ingest.dead_letter_topic"),
                     f"{group}-{name(words, 'ingest.topics')}-state",
+                    f"{group}-windows",
+                    f"{group}-models",
                 )
             ),
             f"kafka.group_id: no permission to READ group {group}, wanted an ACL that allows it",

@@ -127,6 +127,11 @@ class TestRefusal:
     def test_of_no_rows_at_all(self, capsys: Out) -> None:
         assert said(capsys, csv("a.csv", 0), "--out", "m").startswith("training: 0 windows")
 
+    def test_learns_nothing_from_excluded_times(self, capsys: Out) -> None:
+        exclude = '--training.exclude=["2020-01-01T00:00Z/2021-01-01T00:00Z"]'
+        found = said(capsys, csv("a.csv", 300), "--out", "m", exclude)
+        assert found.startswith("training: 0 windows to learn from and 0 held out")
+
     def test_of_a_target_that_is_no_model_comes_before_the_work(self, capsys: Out) -> None:
         Path("m").mkdir()
         Path("m/notes").write_text("")

@@ -30,6 +30,7 @@ from forecastd.observe.events import (
     SeriesCounted,
     SeriesEvicted,
     SeriesLosesObservations,
+    SeriesNotLearnt,
     SettingWarned,
     SkillFell,
     StageTimed,
@@ -39,6 +40,7 @@ from forecastd.observe.events import (
     Stopping,
     TopicCreated,
     TurnCompleted,
+    WindowsBuffered,
 )
 from forecastd.observe.stdout_log import SERIES_NAMED_MAX, StdoutLog
 from forecastd.records import TopicPartition
@@ -60,6 +62,7 @@ LEVELS: list[tuple[Event, str]] = [
     (RecordsRejected("json", 3, "records[0]@7: 'n/a', wanted JSON"), "warning"),
     (SeriesEvicted(P0, 3), "error"),
     (SeriesLosesObservations(P0, "cpu", 3, 100), "warning"),
+    (SeriesNotLearnt(P0, left_out=12, kept=28), "info"),
     (StateReset(1), "warning"),
     (RowsUnreadable(P0, 3, "row of 'cpu': version 9, wanted 1"), "error"),
     (SkillFell(-0.2, 2_000), "warning"),
@@ -80,6 +83,7 @@ ONLY_COUNTED: list[Event] = [
     ForecastsScored("model", 16, 1.0, 2.0, 12, 16),
     SeriesCounted(12, 3_000),
     RowsSaved(3, 0, 900),
+    WindowsBuffered(3, 900),
 ]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from forecastd.commands import LoadSettings, add_settings_arguments
-from forecastd.errors import ForecastdError
+from forecastd.errors import ForecastdError, TopicError
 
 if TYPE_CHECKING:
     from forecastd.kafka_topics import TopicAdmin
@@ -66,7 +66,9 @@ def _settings(loaded: Loaded) -> Iterator[Line]:
 
 def _model(settings: Settings) -> Iterator[Line]:
     if settings.models.serve is None:
-        yield "ok", "models.serve: none, the baseline forecasts"
+        yield "ok", "models.serve: none, the group's champion forecasts"
+    elif settings.follows_group_models:
+        return  # a version: the broker knows
     elif Path(settings.models.serve).exists():
         yield "ok", f"models.serve: {settings.models.serve} is there"
     else:
@@ -90,7 +92,7 @@ def _kafka(settings: Settings) -> Iterator[Line]:
             yield "wrong", f"kafka.bootstrap_servers: answered, but {obstacle}, wanted {wanted}"
         if all(obstacles):
             return
-        for step in (_cluster, _topics, _group):
+        for step in (_cluster, _topics, _group, _group_models):
             yield from _attempt(step, admin, settings)
 
 
@@ -115,6 +117,9 @@ def _topics(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
     yield from (("wrong", f"topic {fault}") for fault in inspection.faults)
     yield from (("hint", f"topic {hint}") for hint in inspection.hints)
     for plan in inspection.missing:
+        if not settings.kafka.create_topics and plan.is_optional:
+            yield "ok", f"topic {plan.name}: not there, and nothing needs it yet"
+            continue
         if not settings.kafka.create_topics:
             yield "wrong", f"topic {missing_topic(plan, settings)}"
             continue
@@ -134,6 +139,28 @@ def _group(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
     else:
         found = f"kafka.group_id: no permission to READ group {group_id}"
         yield "wrong", f"{found}, wanted an ACL that allows it"
+
+
+def _group_models(_admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
+    """Whether the model that should serve is there, and can."""
+    from forecastd.models.kafka_models import KafkaModels
+
+    if not settings.follows_group_models:
+        return
+    models = KafkaModels(settings)
+    try:
+        models.read_to_end(_PATIENCE_S)
+    except TopicError:
+        return  # the topics' lines say so
+    finally:
+        models.close()
+    log, serve = models.log, settings.models.serve
+    champion = log.champion if serve is None else log.models.entry(serve)
+    if champion is None:
+        yield "ok", "models: none was promoted yet, the baseline forecasts"
+        return
+    champion.architecture.check_fits(settings)
+    yield "ok", f"models: {champion.version} serves, {champion.architecture.describe()}"
 
 
 def _attempt(

@@ -184,16 +184,29 @@ def say(text: str) -> None:
 
 
 def known_versions(settings: Settings) -> dict[int, str]:
-    """The model that `models.serve` names, by what a row holds of it."""
+    """The models that may have served, by what a row holds of them."""
+    try:
+        versions = _group_versions(settings) if settings.follows_group_models else _served(settings)
+    except (ModelError, TopicError):
+        return {}  # it lies where the daemon runs, which may be elsewhere
+    return {version_key(version): version for version in versions}
+
+
+def _served(settings: Settings) -> list[str]:
     from forecastd.disk_models import load_model
 
-    if settings.models.serve is None:
-        return {}
+    return [load_model(Path(settings.models.serve or "")).version]
+
+
+def _group_versions(settings: Settings) -> list[str]:
+    from forecastd.models.kafka_models import KafkaModels
+
+    models = KafkaModels(settings)
     try:
-        version = load_model(Path(settings.models.serve)).version
-    except ModelError:
-        return {}  # it lies where the daemon runs, which may be elsewhere
-    return {version_key(version): version}
+        models.read_to_end()
+        return [entry.version for entry in models.log.versions]
+    finally:
+        models.close()
 
 
 def _as_line(place: TopicPartition, name: str, saved: SavedSeries[Glance], width: int) -> str:

@@ -49,11 +49,16 @@ def main(args: Namespace, load: LoadSettings) -> int:
     settings = _with_shortcuts(load().settings, args)
     from forecastd.architecture import Architecture
     from forecastd.disk_models import check_replaceable
+    from forecastd.train.excluded_times import without_times
+    from forecastd.train.stretches import Layout
+    from forecastd.train.training_set import training_set
 
     check_replaceable(args.out)
     recorded = _read(args.files, settings)
     architecture = Architecture.from_settings(settings)
-    data = _training_data(recorded, architecture, settings)
+    layout, excluded = Layout.of(architecture, settings), settings.training.exclude
+    pieces = [piece for one in recorded for piece in without_times(one, excluded, layout)]
+    data = training_set(pieces, architecture, settings)
     trained = _train(architecture, data, settings)
     _save(args, architecture, trained, recorded, settings)
     return 0
@@ -80,33 +85,6 @@ def _read(files: Sequence[Path], settings: Settings) -> list[RecordedSeries]:
             )
         recorded += series
     return recorded
-
-
-def _training_data(
-    recorded: Sequence[RecordedSeries], architecture: Architecture, settings: Settings
-) -> TrainingData:
-    from forecastd.errors import FileError
-    from forecastd.train.recorded_series import holdout_start_ms
-    from forecastd.train.sequences import training_data
-    from forecastd.train.stretches import Layout
-
-    training = settings.training
-    data = training_data(
-        recorded,
-        Layout.of(architecture, settings),
-        holdout_start_ms(recorded, training.holdout),
-        training.prime_windows,
-    )
-    wanted, wanted_held = training.bptt_windows, int(training.holdout > 0)
-    found, found_held = data.learnable, data.judged
-    if found < wanted or found_held < wanted_held:
-        timesteps, horizon = settings.windows.timesteps, settings.forecast.horizon
-        raise FileError(
-            f"training: {found} windows to learn from and {found_held} held out, wanted at least "
-            f"{wanted} and {wanted_held}; a window is {timesteps} steps of one series "
-            f"(windows.timesteps) and at least one of the {horizon} after it (forecast.horizon)"
-        )
-    return data
 
 
 def _train(architecture: Architecture, data: TrainingData, settings: Settings) -> Trained:
@@ -150,19 +128,19 @@ def _facts(
     """What the metadata says beyond the network itself."""
     import msgspec
 
-    known = [series for series in recorded if len(series)]
-    sections = ("windows", "forecast", "training")
+    from forecastd.train.training_set import training_facts
+
+    facts = training_facts(recorded, settings)
+    # Series of one name in two files are two.
+    of_files = {
+        "files": [file.name for file in files],
+        "series": sum(len(one) > 0 for one in recorded),
+    }
     return {
+        **facts,
         "history": msgspec.to_builtins(trained.history),
         "scores": msgspec.to_builtins(trained.best),
-        "settings": {name: getattr(settings, name).model_dump(mode="json") for name in sections},
-        "data": {
-            "files": [file.name for file in files],
-            "series": len(known),
-            "steps": sum(map(len, known)),
-            "from_ms": min(int(series.at_ms[0]) for series in known),
-            "to_ms": max(int(series.at_ms[-1]) for series in known),
-        },
+        "data": {**facts["data"], **of_files},
         "seconds": sum(epoch.seconds for epoch in trained.history),
     }
 

@@ -86,20 +86,8 @@ def judge(
     >>> judge(each(0.5), each(0.6), {"last value": each(1.0)}, each(20), 0.02).reason
     'error 0.500, wanted below 0.588; champion 0.600, last value 1.000 on 80 windows of 4 series'
     """
-    scored = int(windows.sum())
-    if scored < WINDOWS_MIN:
-        return Verdict(
-            is_promoted=False,
-            reason=f"{_windows(scored, len(windows))} held out, wanted at least {WINDOWS_MIN} "
-            "windows to judge by",
-        )
-    if not np.isfinite(challenger).all():
-        is_bad = ~np.isfinite(challenger).reshape(len(windows), -1).all(axis=1)
-        return Verdict(
-            is_promoted=False,
-            reason=f"forecasts that are no numbers for {int(is_bad.sum())} of {len(windows)} series, wanted "
-            "finite ones",
-        )
+    if unfit := _why_unfit(challenger, windows):
+        return Verdict(is_promoted=False, reason=unfit)
     scores = _scores(challenger, champion, naive, windows)
     others = {"champion": scores.champion, scores.best_naive: scores.naive[scores.best_naive]}
     known = {name: error for name, error in others.items() if error is not None}
@@ -108,9 +96,20 @@ def judge(
     return Verdict(
         is_promoted=scores.challenger < wanted,
         reason=f"error {scores.challenger:.3f}, wanted below {wanted:.3f}; {told} on "
-        f"{_windows(scored, len(windows))}",
+        f"{_told(windows)}",
         scores=scores,
     )
+
+
+def _why_unfit(challenger: Floats, windows: Ints) -> str | None:
+    """Why nothing can be compared; None where it can."""
+    if windows.sum() < WINDOWS_MIN:
+        return f"{_told(windows)} held out, wanted at least {WINDOWS_MIN} windows to judge by"
+    is_bad = ~np.isfinite(challenger).reshape(len(windows), -1).all(axis=1)
+    if is_bad.any():
+        bad = f"{int(is_bad.sum())} of {len(windows)} series"
+        return f"forecasts that are no numbers for {bad}, wanted finite ones"
+    return None
 
 
 def _scores(
@@ -139,5 +138,5 @@ def mean_capped(errors: Floats) -> float:
     return float(np.minimum(capped, ERROR_CAP).mean())
 
 
-def _windows(windows: int, series: int) -> str:
-    return f"{windows} windows of {series} series"
+def _told(windows: Ints) -> str:
+    return f"{int(windows.sum())} windows of {len(windows)} series"

@@ -143,6 +143,44 @@ class ModelScored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelPromoted(Event):
+    """Another version of the group's models serves here; None is the baseline.
+
+    `by` says who moved the pointer: the trainer, a rollback, an operator.
+    """
+
+    version: str | None
+    by: str
+    reason: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRefused(Event):
+    """The group's champion does not fit these settings; what served before goes on."""
+
+    version: str
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunBegan(Event):
+    """A training process was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded(Event):
+    """A training run is over; `version` is what it promoted."""
+
+    status: Literal["promoted", "rejected", "failed"]
+    reason: str
+    version: str | None
+    windows: int
+    seconds: float
+    cpu_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class SkillFell(Event):
     """The served model does worse than the naive forecast over the last scored leads."""
 
@@ -254,6 +292,26 @@ class ModelServed(Event):
 
     version: str | None
     architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsBuffered(Event):
+    """Finished windows were written to the windows topic, and acknowledged."""
+
+    windows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesNotLearnt(Event):
+    """Windows of a partition came faster than `training.sample_rate`.
+
+    `left_out` series are no longer written to the windows topic, and `kept` still are.
+    """
+
+    partition: TopicPartition
+    left_out: int
+    kept: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,22 @@ class StateMetrics:
         )
 
 
+class TrainMetrics:
+    """Learning while serving."""
+
+    def __init__(self, declare: Declarer) -> None:
+        self.windows = declare.counter(
+            "forecastd_windows_buffered_total", "Finished windows sent to the windows topic"
+        )
+        self.window_bytes = declare.counter(
+            "forecastd_windows_buffered_bytes_total", "Bytes sent to the windows topic"
+        )
+        self.not_learnt = declare.counter(
+            "forecastd_series_not_learnt_total",
+            "Series left out of the windows topic, because of training.sample_rate",
+        )
+
+
 class ProcessMetrics:
     """The loop, the group and the broker."""
 
@@ -252,6 +268,7 @@ class Metrics:
         self.forecast = ForecastMetrics(declare)
         self.publish = PublishMetrics(declare)
         self.state = StateMetrics(declare)
+        self.train = TrainMetrics(declare)
         self.process = ProcessMetrics(declare)
         self.declared: tuple[MetricDeclared, ...] = tuple(declare.declared)
 

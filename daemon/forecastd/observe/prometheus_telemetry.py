@@ -30,9 +30,11 @@ from forecastd.observe.events import (
     SeriesCounted,
     SeriesEvicted,
     SeriesLosesObservations,
+    SeriesNotLearnt,
     StageTimed,
     StateReset,
     TurnCompleted,
+    WindowsBuffered,
 )
 from forecastd.observe.health import Health, readiness
 from forecastd.observe.prometheus_metrics import STAGE, Metrics
@@ -88,6 +90,8 @@ class PrometheusTelemetry:
             StateReset: lambda event: self._metrics.forecast.state_resets.inc(event.count),
             RowsSaved: self._rows_saved,
             RowsUnreadable: lambda event: self._metrics.state.unreadable.inc(event.count),
+            WindowsBuffered: self._windows_buffered,
+            SeriesNotLearnt: lambda event: self._metrics.train.not_learnt.inc(event.left_out),
         }
 
     def _handlers_of_process(self) -> dict[type[Event], Callable[[Any], None]]:
@@ -172,6 +176,10 @@ class PrometheusTelemetry:
         self._metrics.state.rows.inc(event.rows)
         self._metrics.state.row_tombstones.inc(event.tombstones)
         self._metrics.state.row_bytes.inc(event.bytes)
+
+    def _windows_buffered(self, event: WindowsBuffered) -> None:
+        self._metrics.train.windows.inc(event.windows)
+        self._metrics.train.window_bytes.inc(event.bytes)
 
     def _partition_restored(self, event: PartitionRestored) -> None:
         self._metrics.state.restores.inc()

@@ -25,6 +25,7 @@ from forecastd.observe.events import (
     RowsUnreadable,
     SeriesEvicted,
     SeriesLosesObservations,
+    SeriesNotLearnt,
     SettingWarned,
     SkillFell,
     Started,
@@ -77,6 +78,7 @@ class StdoutLog:
             PartitionReady: self._partition_ready,
             OffsetsReset: self._offsets_reset,
             ModelServed: self._model_served,
+            SeriesNotLearnt: self._series_not_learnt,
             TopicCreated: self._topic_created,
             SettingWarned: self._setting_warned,
             Started: self._started,
@@ -217,6 +219,14 @@ class StdoutLog:
             self._log.info(
                 "model is served", version=event.version, architecture=event.architecture
             )
+
+    def _series_not_learnt(self, event: SeriesNotLearnt) -> None:
+        self._log.info(
+            "series are left out of what is learnt from, to keep training.sample_rate",
+            partition=str(event.partition),
+            left_out=event.left_out,
+            kept=event.kept,
+        )
 
     def _topic_created(self, event: TopicCreated) -> None:
         self._log.info("topic created", topic=event.topic, partitions=event.partitions)

@@ -1,4 +1,4 @@
-"""Series as they were recorded, whole: what a file, or later a topic of windows, holds of each."""
+"""Series as they were recorded: what a file, or a topic of windows, holds of each."""
 
 from __future__ import annotations
 
@@ -11,20 +11,38 @@ from forecastd.records import Floats, Ints, Observations
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Past:
+    """What is known of the steps before a series that does not begin where it was first seen.
+
+    Attributes:
+        before: (F,) the step before the first one.
+        median, spread: (K, F) of the tails at the ends of the windows that tumble from the first
+            step on, all steps before it included.
+    """
+
+    before: Floats
+    median: Floats
+    spread: Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RecordedSeries:
     """The steps of one series, oldest first; a gap is a step that is not there.
 
     Attributes:
-        name: of the series within its source.
+        name: of the series within its source; pieces of one series have the same.
         at_ms: (N,) event times, ms since the Unix epoch, UTC, strictly increasing.
         values: (N, F) finite, in the series' own unit.
-        rows: (N,) row of the source, counted from 0, that each step was read from.
+        rows: (N,) row of the source, counted from 0, that each step was read from; of a topic of
+            windows, the offset of the record that ended the step's window.
+        past: of a piece that begins in the midst of its series; None where nothing came before.
     """
 
     name: str
     at_ms: Ints
     values: Floats
     rows: Ints
+    past: Past | None = None
 
     def __len__(self) -> int:
         return len(self.at_ms)
@@ -32,7 +50,8 @@ class RecordedSeries:
     def until(self, at_ms: int) -> RecordedSeries:
         """The series as it was known at `at_ms`: its steps up to that time."""
         count = int(np.searchsorted(self.at_ms, at_ms, side="right"))
-        return RecordedSeries(self.name, self.at_ms[:count], self.values[:count], self.rows[:count])
+        known = self.at_ms[:count], self.values[:count], self.rows[:count]
+        return RecordedSeries(self.name, *known, self.past)
 
 
 def recorded_series(observations: Observations) -> tuple[list[RecordedSeries], int]:

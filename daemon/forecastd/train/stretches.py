@@ -124,27 +124,44 @@ def windows_at(values: Floats, ends: Ints, timesteps: int) -> Floats:
     return windows
 
 
-def scale_at(values: Floats, ends: Ints, layout: Layout) -> Scale:
-    """The scale that the windows ending at `ends` are fed with, as each was when it ended.
-
-    The numbers are those of `scaling.window_scale` on the daemon's tails: at step n the last
-    `tail_steps` steps up to n, fewer at the beginning.
-    """
-    tail_steps, features = layout.tail_steps, values.shape[1]
-    padded = np.concatenate([np.full((tail_steps, features), np.nan), values])
-    tails = sliding_window_view(padded[1:], tail_steps, axis=0)  # tails[n] ends at step n
-    spreads = [
-        tail_spread(np.moveaxis(tails[some], 2, 1), np.minimum(some + 1, tail_steps))
-        for some in _in_portions(ends, tail_steps * features)
-    ]
+def scale_at(series: RecordedSeries, ends: Ints, layout: Layout) -> Scale:
+    """The scale that the windows ending at `ends` are fed with, as each was when it ended."""
+    median, spread = spread_at(series, ends, layout)
+    before = np.full((1, series.values.shape[1]), np.nan)
+    if series.past is not None:
+        before = series.past.before[None]
     return window_scale(
-        windows_at(values, ends, layout.timesteps),
-        padded[ends - layout.timesteps + tail_steps],
-        np.concatenate([median for median, _ in spreads]),
-        np.concatenate([spread for _, spread in spreads]),
+        windows_at(series.values, ends, layout.timesteps),
+        np.concatenate([before, series.values])[ends + 1 - layout.timesteps],
+        median,
+        spread,
         layout.scaling,
         layout.anchor,
     )
+
+
+def spread_at(series: RecordedSeries, ends: Ints, layout: Layout) -> tuple[Floats, Floats]:
+    """Median and spread of the tails at `ends`, (B, F) each, as they were then.
+
+    The numbers are those of `scaling.tail_spread` on the daemon's tails: at step n the last
+    `tail_steps` steps up to n, fewer at the beginning of a series. Where a tail reaches back beyond
+    a piece, those of the newest window that knew it: at a window's end its own, elsewhere those of
+    less than a window ago.
+    """
+    tail_steps, values = layout.tail_steps, series.values
+    padded = np.concatenate([np.full((tail_steps - 1, values.shape[1]), np.nan), values])
+    tails = sliding_window_view(padded, tail_steps, axis=0)  # tails[n] ends at step n
+    spreads = [
+        tail_spread(np.moveaxis(tails[some], 2, 1), np.minimum(some + 1, tail_steps))
+        for some in _in_portions(ends, tail_steps * values.shape[1])
+    ]
+    median = np.concatenate([median for median, _ in spreads])
+    spread = np.concatenate([spread for _, spread in spreads])
+    if series.past is not None:
+        short = ends + 1 < tail_steps
+        told = (ends[short] + 1) // layout.timesteps - 1
+        median[short], spread[short] = series.past.median[told], series.past.spread[told]
+    return median, spread
 
 
 def actuals_at(values: Floats, ends: Ints, horizon: int) -> Floats:
@@ -172,7 +189,7 @@ def naive_at(values: Floats, ends: Ints, horizon: int, season: int | None) -> Fl
 
 
 def _stretch(series: RecordedSeries, ends: Ints, layout: Layout) -> Stretch:
-    scale = scale_at(series.values, ends, layout)
+    scale = scale_at(series, ends, layout)
 
     def relative(values: Floats) -> Float32s:
         moved = (values - scale.anchor[:, None]) / scale.spread[:, None]

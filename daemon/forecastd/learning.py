@@ -1,0 +1,340 @@
+"""Learning while serving: follows the group's champion, and trains its successors in its turn.
+
+One object for the life of the process, on the loop's thread: loops come and go with the broker's
+failures, a training run goes on. Nothing here waits for a run; what came of it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import msgspec
+from numpy.typing import NDArray
+
+from forecastd.architecture import Architecture
+from forecastd.clock import Clock
+from forecastd.errors import ModelError
+from forecastd.evaluate.live_skill import LiveSkill, Probation
+from forecastd.forecast.forecaster import Forecaster, ServedModel
+from forecastd.models.model_log import ModelLog
+from forecastd.models.model_records import (
+    Entry,
+    NewModel,
+    Run,
+    encode_entry,
+    encode_pointer,
+    encode_run,
+)
+from forecastd.observe.events import (
+    Event,
+    ModelPromoted,
+    ModelRefused,
+    ModelScored,
+    ModelServed,
+    RunBegan,
+    RunEnded,
+    Telemetry,
+)
+from forecastd.records import Message, Round, TopicPartition
+from forecastd.settings import Settings
+from forecastd.train.run_outcome import TrainingJob, TrainingOutcome
+from forecastd.train.schedule import LastRun, Schedule
+from forecastd.train.window_buffer import WindowBuffer
+
+STEP_MS = 1_000
+"""Time between two looks at the models topic: a promotion is followed within about this."""
+
+COUNT_MS = 10_000
+"""Time between two looks at how many windows there are."""
+
+
+class GroupModels(Protocol):
+    """The group's models topic."""
+
+    @property
+    def log(self) -> ModelLog:
+        """What has been read so far."""
+        ...
+
+    def poll(self) -> bool:
+        """Take in what has come since; never waits. Returns whether something came."""
+        ...
+
+    def write(self, messages: Sequence[Message]) -> None:
+        """Send, one after the other; returns when all are acknowledged."""
+        ...
+
+
+class Trainer(Protocol):
+    """Training runs, one at a time, each in a process of its own."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run has begun whose outcome nobody has got yet."""
+        ...
+
+    def start(self, job: TrainingJob) -> None:
+        """Begin a run."""
+        ...
+
+    def poll(self) -> TrainingOutcome | None:
+        """The outcome, once; None while there is none."""
+        ...
+
+    def kill(self) -> None:
+        """End a run, if there is one, without an outcome."""
+        ...
+
+
+class Weighted(Protocol):
+    """A network whose weights can be replaced."""
+
+    def set_weights(self, weights: Sequence[NDArray[Any]]) -> None:
+        """Take other weights; the states stay."""
+        ...
+
+
+@dataclass(slots=True)
+class Serving:
+    """What one loop serves with: a network for its whole life, and what it writes to learn from.
+
+    Attributes:
+        architecture: of the network; None: there is none, because nothing was ever promoted.
+        model: how the network forecasts, once it holds the weights of a version.
+    """
+
+    forecaster: Forecaster
+    buffer: WindowBuffer | None
+    network: Weighted | None = None
+    architecture: Architecture | None = None
+    model: ServedModel | None = None
+
+
+@dataclass(slots=True)
+class Learning:
+    """Follows the pointer; where the first partition of the input is ours, moves it.
+
+    Attributes:
+        windows: how many there are to learn from, about.
+        trains: whether this daemon trains at all.
+        cache: told of the models whenever they change.
+        needs_network: the champion needs another network than the loop has: it is to be built anew.
+    """
+
+    models: GroupModels
+    trainer: Trainer
+    windows: Callable[[], int]
+    cache: Callable[[ModelLog], object]
+    settings: Settings
+    telemetry: Telemetry
+    clock: Clock
+    needs_network: bool = False
+    _serving: Serving | None = None
+    _version: str | None = None
+    _refused: str | None = None
+    _skill: LiveSkill = field(default_factory=LiveSkill)
+    _probation: Probation | None = None
+    _run_began_ms: int = 0
+    _looked_ms: int = 0
+    _counted_ms: int = 0
+
+    @property
+    def first_partition(self) -> TopicPartition:
+        """Whoever serves it trains for the group."""
+        return TopicPartition(self.settings.ingest.topics[0], 0)
+
+    def attach(self, serving: Serving) -> None:
+        """Serve with a new loop, which has the champion's network if there is a champion."""
+        self._serving, self.needs_network = serving, False
+        self._follow()
+
+    def finished(self, origins: Round) -> list[Message]:
+        """The windows of a round that are to be learnt from."""
+        serving = self._serving
+        return serving.buffer.finished(origins) if serving is not None and serving.buffer else []
+
+    def emit(self, event: Event) -> None:
+        """Take note of scores."""
+        if isinstance(event, ModelScored):
+            self._skill.add(event.forecasts, event.error, event.naive_error)
+            if self._probation is not None:
+                self._probation.add(event.forecasts, event.error, event.naive_error)
+
+    def step(self, served: Collection[TopicPartition]) -> None:
+        """Follow the champion, and do what is due of training. Between two turns of the loop.
+
+        Raises:
+            BrokerError: the broker did not take what was written.
+        """
+        now_ms = self.clock.now_ms()
+        if abs(now_ms - self._looked_ms) < STEP_MS:
+            return
+        self._looked_ms = now_ms
+        if self.models.poll():
+            self._follow()
+            self.cache(self.models.log)
+        if not self.settings.learns:
+            return
+        if self.first_partition in served:
+            self._train(now_ms)
+        elif self.trainer.is_running:
+            self.trainer.kill()  # the new owner trains
+
+    def close(self) -> None:
+        """End a run, if there is one."""
+        self.trainer.kill()
+
+    def _follow(self) -> None:
+        """Serve with the champion's weights; where they do not fit, go on with what there is."""
+        champion, serving = self.models.log.champion, self._serving
+        version = champion.version if champion is not None else None
+        if serving is None or version in (self._served_version, self._refused):
+            return
+        if champion is None:
+            serving.forecaster.model = None
+            self._serve(None, "")
+            return
+        try:
+            architecture = champion.architecture.fit(self.settings)
+        except ModelError as error:
+            self._refused = version
+            self.telemetry.emit(ModelRefused(champion.version, str(error)))
+            return
+        if serving.network is None or serving.model is None or architecture != serving.architecture:
+            self.needs_network = True
+            return
+        serving.network.set_weights(self.models.log.models.weights(champion.version))
+        serving.forecaster.model = replace(serving.model, version=champion.version)
+        self._serve(champion.version, architecture.describe())
+
+    @property
+    def _served_version(self) -> str | None:
+        model = self._serving.forecaster.model if self._serving is not None else None
+        return model.version if model is not None else None
+
+    def _serve(self, version: str | None, architecture: str) -> None:
+        """Tell of another champion, and judge it on what it forecasts from here on."""
+        if version == self._version:
+            return
+        pointer, before = self.models.log.pointer, self._skill.mean or 0.0
+        self._version, self._refused = version, None
+        self._skill, self._probation = LiveSkill(), None
+        if pointer is not None:
+            self.telemetry.emit(ModelPromoted(version, pointer.by, pointer.reason, pointer.at_ms))
+            if pointer.by == "trainer":
+                training = self.settings.training
+                self._probation = Probation(
+                    before, training.rollback_drop, training.rollback_windows
+                )
+        self.telemetry.emit(ModelServed(version, architecture))
+
+    def _train(self, now_ms: int) -> None:
+        outcome = self.trainer.poll()
+        if outcome is not None:
+            self._end_run(outcome, now_ms)
+        elif self._probation is not None and self._probation.has_failed:
+            self._roll_back(self._probation, now_ms)
+        elif not self.trainer.is_running and self._is_due(now_ms):
+            self._run_began_ms = now_ms
+            self.trainer.start(TrainingJob.of(self.settings))
+            self.telemetry.emit(RunBegan())
+
+    def _is_due(self, now_ms: int) -> bool:
+        """Whether a run should begin; while an operator holds the pointer none does."""
+        if self.models.log.is_held or abs(now_ms - self._counted_ms) < COUNT_MS:
+            return False
+        self._counted_ms = now_ms
+        run, training = self.models.log.last_run, self.settings.training
+        last = LastRun(run.number, run.ended_ms, run.failures) if run is not None else None
+        schedule = Schedule(training.every, training.min_windows, self.settings.kafka.group_id)
+        return schedule.is_due(now_ms, self.windows(), last, has_dropped=self._skill.has_dropped)
+
+    def _end_run(self, outcome: TrainingOutcome, now_ms: int) -> None:
+        """Write what came of a run: weights, then the pointer, then how it went."""
+        log = self.models.log
+        outcome = self._void_if_overtaken(outcome)
+        version = None
+        if outcome.candidate is not None:
+            entry, messages = self._entry(outcome, now_ms)
+            self.models.write(messages)
+            for message in messages:  # the pointer is judged by what is there
+                log.fold(message.key, message.value)
+            version = entry.version
+            pointer = log.promote(version, "trainer", now_ms, outcome.reason)
+            self.models.write([encode_pointer(log.topic, pointer)])
+        last = log.last_run
+        failures = (last.failures if last is not None else 0) + 1
+        run = Run(
+            number=last.number + 1 if last is not None else 1,
+            began_ms=self._run_began_ms,
+            ended_ms=now_ms,
+            status=outcome.status,
+            reason=outcome.reason,
+            version=version,
+            failures=failures if outcome.status == "failed" else 0,
+            figures=_figures(outcome),
+        )
+        given_up = log.tombstones_beyond(self.settings.models.keep)
+        self.models.write([encode_run(log.topic, run), *given_up])
+        self.telemetry.emit(
+            RunEnded(
+                outcome.status,
+                outcome.reason,
+                version,
+                outcome.windows,
+                outcome.seconds,
+                outcome.cpu_seconds,
+            )
+        )
+
+    def _void_if_overtaken(self, outcome: TrainingOutcome) -> TrainingOutcome:
+        """A challenger that was compared with what no longer serves has won nothing."""
+        champion = self.models.log.champion
+        now = champion.version if champion is not None else None
+        if outcome.candidate is None or (outcome.champion == now and not self.models.log.is_held):
+            return outcome
+        found = f"{now or 'the baseline'} serves by now"
+        reason = f"{outcome.reason}; {found}, wanted {outcome.champion or 'the baseline'} as then"
+        return TrainingOutcome(
+            status="rejected",
+            reason=reason,
+            champion=outcome.champion,
+            scores=outcome.scores,
+            windows=outcome.windows,
+            seconds=outcome.seconds,
+            cpu_seconds=outcome.cpu_seconds,
+            facts=outcome.facts,
+        )
+
+    def _entry(self, outcome: TrainingOutcome, now_ms: int) -> tuple[Entry, list[Message]]:
+        candidate, log = outcome.candidate, self.models.log
+        assert candidate is not None, "nothing to promote"
+        new = NewModel(
+            candidate.architecture,
+            candidate.weights(),
+            "training",
+            candidate.parent,
+            software_versions(),
+            candidate.facts,
+        )
+        return encode_entry(log.topic, new, log.next_number(), now_ms)
+
+    def _roll_back(self, failed: Probation, now_ms: int) -> None:
+        self._probation = None
+        if self.models.log.is_held:
+            return
+        reason = (
+            f"live skill {failed.skill:+.3f} over {failed.forecasts} forecasts, "
+            f"wanted at least {failed.before - failed.drop:+.3f}"
+        )
+        pointer = self.models.log.rollback("rollback", now_ms, reason)
+        self.models.write([encode_pointer(self.models.log.topic, pointer)])
+
+
+def _figures(outcome: TrainingOutcome) -> dict[str, Any]:
+    """What a run is remembered by."""
+    told = {"windows": outcome.windows, "seconds": outcome.seconds, "cpu_s": outcome.cpu_seconds}
+    scores = msgspec.to_builtins(outcome.scores) if outcome.scores is not None else {}
+    return {**told, "scores": scores, **outcome.facts}

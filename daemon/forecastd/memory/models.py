@@ -1,0 +1,56 @@
+"""The models topic in memory: the twin of `models/kafka_models.py`, for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from forecastd.memory.log import MemoryBroker, MemorySink
+from forecastd.models.model_log import ModelLog
+from forecastd.records import Message
+
+
+class MemoryModels:
+    """Reads and writes the models topic of a `MemoryBroker`; several may share one.
+
+    Attributes:
+        log: what has been read so far.
+    """
+
+    def __init__(self, broker: MemoryBroker, topic: str) -> None:
+        self.log = ModelLog(topic)
+        self._broker = broker
+        self._sink = MemorySink(broker)
+        self._read = 0
+
+    @property
+    def is_there(self) -> bool:
+        """Always."""
+        return True
+
+    def read_to_end(self, timeout_s: float | None = None) -> None:  # noqa: ARG002  # as Kafka's
+        """Read all that is there as of now."""
+        self.poll()
+
+    def poll(self) -> bool:
+        """Take in what has come since; returns whether something came."""
+        news = self._broker.messages(self.log.topic)[self._read :]
+        self._read += len(news)
+        for message in news:
+            self.log.fold(message.key, message.value)
+        return bool(news)
+
+    def write(self, messages: Iterable[Message]) -> None:
+        """Send, one after the other."""
+        self._sink.send(messages)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def compacted(messages: Iterable[Message]) -> list[Message]:
+    """What compaction leaves: the last message of each key in its place, tombstones gone."""
+    last: dict[bytes | None, Message] = {}
+    for message in messages:
+        last.pop(message.key, None)
+        last[message.key] = message
+    return [message for message in last.values() if message.value is not None]

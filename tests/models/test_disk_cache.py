@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forecastd.disk_models import load_model, save_model
+from forecastd.errors import ModelError
+from forecastd.models.disk_cache import DiskCache, export, new_model
+from tests.models.some_models import Topic, some_model
+
+
+@pytest.fixture
+def topic() -> Topic:
+    return Topic()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "models"
+
+
+def there(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+class TestUpdate:
+    def test_writes_what_is_not_there_yet(self, topic: Topic, folder: Path) -> None:
+        cache, version = DiskCache(folder, keep=5), topic.add().version
+        assert cache.update(topic.log) == [version]
+        assert cache.update(topic.log) == []
+        second = topic.add().version
+        assert cache.update(topic.log) == [second]
+        assert there(folder) == {version, second}
+
+    def test_keeps_the_newest_and_what_serves(self, topic: Topic, folder: Path) -> None:
+        cache, versions = DiskCache(folder, keep=2), [topic.add().version for _ in range(5)]
+        cache.update(topic.log)
+        assert there(folder) == {*versions[3:]}
+        topic.promote(versions[0])
+        assert cache.update(topic.log) == [versions[0]]
+        assert there(folder) == {versions[0], *versions[3:]}
+
+    def test_leaves_folders_of_other_names_alone(self, topic: Topic, folder: Path) -> None:
+        """`models.dir` may be where an operator keeps models too."""
+        (folder / "first").mkdir(parents=True)
+        topic.add()
+        DiskCache(folder, keep=1).update(topic.log)
+        assert "first" in there(folder)
+
+    def test_writes_a_damaged_copy_again(self, topic: Topic, folder: Path) -> None:
+        version = topic.add().version
+        DiskCache(folder, keep=5).update(topic.log)
+        (file,) = (folder / version).glob("*.npz")
+        file.write_bytes(b"damaged")
+        cache = DiskCache(folder, keep=5)
+        assert cache.update(topic.log) == [version]
+        assert cache.load(version).version == version
+
+    def test_does_nothing_without_models(self, topic: Topic, folder: Path) -> None:
+        assert DiskCache(folder, keep=5).update(topic.log) == []
+        assert not folder.exists()
+
+    def test_says_that_the_disk_refuses(self, topic: Topic, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        topic.add()
+        with pytest.raises(ModelError, match="wanted to write a model there"):
+            DiskCache(tmp_path / "file" / "models", keep=5).update(topic.log)
+
+
+class TestCopies:
+    def test_are_models_as_training_writes_them(self, topic: Topic, folder: Path) -> None:
+        entry = topic.add(parent="1-abcdef", scores={"skill": 0.25})
+        export(topic.log, entry.version, folder)
+        stored = load_model(folder)
+        assert stored.architecture == entry.architecture
+        assert stored.metadata.version_hash == entry.version.partition("-")[2]
+        assert stored.metadata.made_by == "a test"
+        assert stored.metadata.facts["scores"] == {"skill": 0.25}
+        assert stored.metadata.facts["parent"] == "1-abcdef"
+
+    def test_can_be_added_again_as_they_were(self, topic: Topic, folder: Path) -> None:
+        entry = topic.add(parent="1-abcdef", scores={"skill": 0.25})
+        export(topic.log, entry.version, folder)
+        model = new_model(load_model(folder))
+        assert (model.made_by, model.parent, model.facts) == (
+            "a test",
+            None,
+            {"scores": {"skill": 0.25}},
+        )
+        assert model.software == entry.software
+        for found, given in zip(model.weights, some_model(1).weights, strict=True):
+            np.testing.assert_array_equal(found, given)
+
+    def test_are_refused_when_damaged_or_not_there(self, topic: Topic, folder: Path) -> None:
+        cache = DiskCache(folder, keep=5)
+        with pytest.raises(ModelError, match="not there"):
+            cache.load("7-3fa9c1")
+
+
+def test_a_model_of_forecastd_train_can_be_added(topic: Topic, folder: Path) -> None:
+    model = some_model()
+    save_model(folder, model.architecture, model.weights, "forecastd train", {"seconds": 2.0})
+    added = new_model(load_model(folder), parent="3-abcdef")
+    assert (added.made_by, added.parent, added.facts) == (
+        "forecastd train",
+        "3-abcdef",
+        {"seconds": 2.0},
+    )
+    assert added.software.keys() >= {"forecastd", "numpy"}
