@@ -14,7 +14,7 @@ from forecastd.commands import LoadSettings, add_settings_arguments
 from forecastd.errors import ForecastdError
 
 if TYPE_CHECKING:
-    from forecastd.kafka_topics import TopicAdmin
+    from forecastd.kafka_guarantees import GuaranteeAdmin
     from forecastd.settings import Settings
     from forecastd.settings_sources import Loaded
 
@@ -76,10 +76,10 @@ def _model(settings: Settings) -> Iterator[Line]:
 
 def _kafka(settings: Settings) -> Iterator[Line]:
     from forecastd.kafka_connection import unreachable
-    from forecastd.kafka_topics import TopicAdmin
+    from forecastd.kafka_guarantees import GuaranteeAdmin
 
     try:
-        admin = TopicAdmin(settings.kafka, _PATIENCE_S)
+        admin = GuaranteeAdmin(settings.kafka, _PATIENCE_S)
     except ForecastdError as error:
         yield from _wrong(error)
         return
@@ -90,11 +90,11 @@ def _kafka(settings: Settings) -> Iterator[Line]:
             yield "wrong", f"kafka.bootstrap_servers: answered, but {obstacle}, wanted {wanted}"
         if all(obstacles):
             return
-        for step in (_cluster, _topics, _group):
+        for step in (_cluster, _topics, _group, _delivery, _transactions):
             yield from _attempt(step, admin, settings)
 
 
-def _cluster(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
+def _cluster(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
     from forecastd.topic_plan import counted
 
     cluster = admin.cluster()
@@ -105,8 +105,8 @@ def _cluster(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
         yield "hint", "kafka: 1 broker, wanted 3; whatever it holds is gone with its disk"
 
 
-def _topics(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
-    from forecastd.topic_plan import counted, missing_topic
+def _topics(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
+    from forecastd.topic_plan import counted, missing_topic, outgrown_topic
 
     inspection = admin.inspect(settings)
     for name, shape in inspection.there.items():
@@ -114,6 +114,12 @@ def _topics(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
             yield "ok", f"topic {name}: {counted(shape.partitions, 'partition')}"
     yield from (("wrong", f"topic {fault}") for fault in inspection.faults)
     yield from (("hint", f"topic {hint}") for hint in inspection.hints)
+    for plan in inspection.outgrown:
+        if settings.kafka.create_topics:
+            yield "ok", f"topic {plan.name}: fewer partitions than {plan.like}, the start adds them"
+        else:
+            shape = inspection.there[plan.name]
+            yield "wrong", f"topic {outgrown_topic(plan, shape, settings)}"
     for plan in inspection.missing:
         if not settings.kafka.create_topics:
             yield "wrong", f"topic {missing_topic(plan, settings)}"
@@ -126,7 +132,7 @@ def _topics(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
             yield "ok", f"topic {plan.name}: not there yet, the start would create it"
 
 
-def _group(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
+def _group(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
     group_id = settings.kafka.group_id
     operations = admin.group_operations(group_id)
     if operations is None or "READ" in operations:
@@ -136,8 +142,30 @@ def _group(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
         yield "wrong", f"{found}, wanted an ACL that allows it"
 
 
+def _delivery(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
+    from forecastd.durability import hollow_promises
+
+    if settings.delivery != "exactly_once":
+        return
+    hollow = list(hollow_promises(admin.durability(settings)))
+    yield from (("hint", sentence) for sentence in hollow)
+    if not hollow:
+        yield "ok", "delivery: exactly_once, and what it stands on survives a broker's death"
+
+
+def _transactions(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
+    """Those that readers of committed messages wait for, as the daemon is one in either mode."""
+    from forecastd.clock import SystemClock
+
+    for one in admin.open_transactions(settings, SystemClock().now_ms()):
+        if one.open_s * 1000 >= settings.kafka.transaction_timeout:
+            yield "wrong" if one.hangs else "hint", one.sentence(settings.kafka.bootstrap_servers)
+
+
 def _attempt(
-    step: Callable[[TopicAdmin, Settings], Iterator[Line]], admin: TopicAdmin, settings: Settings
+    step: Callable[[GuaranteeAdmin, Settings], Iterator[Line]],
+    admin: GuaranteeAdmin,
+    settings: Settings,
 ) -> Iterator[Line]:
     """The lines of a step; one that cannot be taken is a line too, and the next one is tried."""
     try:
