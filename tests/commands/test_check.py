@@ -1,3 +1,4 @@
+import re
 import uuid
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from kafka.admin import KafkaAdminClient
 
 from forecastd.__main__ import main
+from tests.hanging import hanging_transaction, open_transaction
 from tests.secured_kafka import PASSWORD, SOCKETS_LEFT, SecuredKafka, secured, swept
 
 __all__ = ["secured", "swept"]
@@ -119,6 +121,63 @@ class TestWithBroker:
         admin.create_topics({records: {"num_partitions": 3}}, wait_for_metadata=True)
         admin.close()
         assert f"topic {records}: 3 partitions" in Checked(capsys, *words).of("ok")
+
+
+class TestExactlyOnce:
+    def test_needs_copies(self, capsys: Out, kafka: str) -> None:
+        """A lone broker that is killed can leave a transaction that never ends."""
+        words = (*own_topics(kafka), "--kafka.replication_factor=1")
+        checked = Checked(capsys, *words, "--delivery=exactly_once")
+        assert checked.status == 0, checked.lines
+        hints = [hint for hint in checked.of("hint") if hint.startswith("delivery: ")]
+        assert any(
+            "replication factor 1" in hint and name(words, "publish.topic") in hint
+            for hint in hints
+        )
+        assert not any(name(words, "ingest.topics") + "," in hint for hint in hints)
+
+    def test_alone_needs_them(self, capsys: Out, kafka: str) -> None:
+        checked = Checked(capsys, *own_topics(kafka), "--kafka.replication_factor=1")
+        assert not [line for line in checked.lines if "delivery: " in line]
+
+    @pytest.fixture
+    def words(self, kafka: str) -> tuple[str, ...]:
+        words = own_topics(kafka)
+        admin = KafkaAdminClient(bootstrap_servers=kafka)
+        admin.create_topics({name(words, "publish.topic"): {}}, wait_for_metadata=True)
+        admin.close()
+        return words
+
+    def test_names_a_transaction_that_hangs_and_how_to_end_it(
+        self, capsys: Out, kafka: str, words: tuple[str, ...]
+    ) -> None:
+        topic = name(words, "publish.topic")
+        with hanging_transaction(kafka, topic, f"lost-{topic}"):
+            checked = Checked(capsys, *words, "--kafka.transaction_timeout=1ms")
+        assert checked.status == 1
+        (wrong,) = checked.of("wrong")
+        assert re.fullmatch(
+            rf"{topic}\[0\]: a transaction of producer \d+ \(epoch 0\) hangs since offset 0, its"
+            r" last message \d+ s old, and no coordinator knows it, wanted its end; readers of"
+            r" committed messages stop there for good: drop its messages with:"
+            rf" kafka-transactions.sh --bootstrap-server {kafka} abort --topic {topic}"
+            rf" --partition 0 --start-offset 0",
+            wrong,
+        )
+        assert Checked(capsys, *words, "--kafka.transaction_timeout=1ms").status == 0
+
+    def test_hints_at_a_transaction_that_is_open_for_long(
+        self, capsys: Out, kafka: str, words: tuple[str, ...]
+    ) -> None:
+        topic = name(words, "publish.topic")
+        with open_transaction(kafka, topic, f"slow-{topic}"):
+            checked = Checked(capsys, *words, "--kafka.transaction_timeout=1ms")
+            young = Checked(capsys, *words, "--kafka.transaction_timeout=10m")
+        assert checked.status == 0
+        (hint,) = (line for line in checked.of("hint") if "transaction" in line)
+        assert f"{topic}[0]: the transaction 'slow-{topic}' of producer" in hint
+        assert "is open since offset 0" in hint
+        assert not [line for line in young.lines if "transaction" in line]
 
 
 class TestBehindLocks:

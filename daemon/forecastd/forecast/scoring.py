@@ -8,6 +8,7 @@ every forecast is scored exactly once, when its window of actuals is full.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -148,27 +149,27 @@ class Scoring:
         table["naive_error"][slots, leads] = learn(
             table["naive_error"][slots, leads], errors[:, NAIVE], origins + SEED_WINDOWS
         )
-        of_model = slots[is_model]
-        table["model_error"][of_model, leads] = learn(
-            table["model_error"][of_model, leads],
+        made = slots[is_model]
+        table["model_error"][made, leads] = learn(
+            table["model_error"][made, leads],
             errors[is_model, MEDIAN],
-            table["model_scored"][of_model],
+            table["model_scored"][made],
         )
         inside = (moved[:, 0] >= kept[:, LOW]) & (moved[:, 0] <= kept[:, HIGH])
         scaled = errors[:, (MEDIAN, NAIVE)] / arrived.spread[:, None, None, :values]
         # Or one burst of one series would drown what all others say.
         np.minimum(scaled, INPUT_LIMIT, out=scaled)
-        for source, where in (("model", is_model), ("baseline", ~is_model)):
-            heard = where & ~arrived.is_silent
-            self._report(source, scaled[heard], inside[heard])
+        of_model, of_baseline = is_model & ~arrived.is_silent, ~is_model & ~arrived.is_silent
+        self._report("model", scaled[of_model], inside[of_model])
+        self._report("baseline", scaled[of_baseline], inside[of_baseline])
         return is_model
 
-    def _report(self, source: str, scaled: Floats, inside: Bools) -> None:
+    def _report(self, source: Literal["model", "baseline"], scaled: Floats, inside: Bools) -> None:
         if not len(scaled):
             return
         self.telemetry.emit(
             ForecastsScored(
-                source="model" if source == "model" else "baseline",
+                source=source,
                 leads=inside.size,
                 error=float(scaled[:, 0].sum()),
                 naive_error=float(scaled[:, 1].sum()),
