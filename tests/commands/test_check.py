@@ -2,10 +2,14 @@ import re
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kafka.admin import KafkaAdminClient
 
 from forecastd.__main__ import main
+from forecastd.architecture import Architecture
+from forecastd.disk_models import save_model
+from forecastd.settings import Settings
 from tests.hanging import hanging_transaction, open_transaction
 from tests.secured_kafka import PASSWORD, SOCKETS_LEFT, SecuredKafka, secured, swept
 
@@ -79,12 +83,26 @@ class TestWithoutBroker:
     ) -> None:
         monkeypatch.setattr("forecastd.commands.check._PATIENCE_S", 0.1)
         checked = Checked(capsys, self.nobody, "--models.serve=mine")
-        assert checked.of("wrong")[0] == (
-            "models.serve: mine is not there, wanted the path of a model; forecastd train makes one"
-        )
-        (tmp_path / "mine").mkdir()
+        assert checked.of("wrong")[0].startswith("mine: ")
+        architecture = Architecture.from_settings(Settings())
+        weights = [np.zeros(shape, np.float32) for shape in architecture.weight_shapes]
+        save_model(tmp_path / "mine", architecture, weights, "a test", {})
         checked = Checked(capsys, self.nobody, "--models.serve=mine")
-        assert "models.serve: mine is there" in checked.of("ok")
+        (said,) = (line for line in checked.of("ok") if line.startswith("models.serve: mine is "))
+        assert said.endswith("; it fits")
+
+    def test_says_what_a_model_does_not_fit(
+        self, capsys: Out, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Told by the start it would be told too late: when the old daemon is already stopped."""
+        monkeypatch.setattr("forecastd.commands.check._PATIENCE_S", 0.1)
+        architecture = Architecture.from_settings(Settings())
+        weights = [np.zeros(shape, np.float32) for shape in architecture.weight_shapes]
+        save_model(tmp_path / "mine", architecture, weights, "a test", {})
+        words = ("--models.serve=mine", "--windows.timesteps=8")
+        checked = Checked(capsys, self.nobody, *words)
+        assert "windows.timesteps" in checked.of("wrong")[0]
+        assert checked.status == 1
 
 
 class TestWithBroker:

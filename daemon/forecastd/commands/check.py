@@ -65,13 +65,19 @@ def _settings(loaded: Loaded) -> Iterator[Line]:
 
 
 def _model(settings: Settings) -> Iterator[Line]:
+    from forecastd.disk_models import load_model
+
     if settings.models.serve is None:
         yield "ok", "models.serve: none, the baseline forecasts"
-    elif Path(settings.models.serve).exists():
-        yield "ok", f"models.serve: {settings.models.serve} is there"
-    else:
-        found = f"models.serve: {settings.models.serve} is not there"
-        yield "wrong", f"{found}, wanted the path of a model; forecastd train makes one"
+        return
+    try:
+        model = load_model(Path(settings.models.serve))
+        model.architecture.check_fits(settings)
+    except ForecastdError as error:
+        yield from _wrong(error)
+        return
+    fits = f"{model.version}, {model.architecture.describe()}; it fits"
+    yield "ok", f"models.serve: {settings.models.serve} is {fits}"
 
 
 def _kafka(settings: Settings) -> Iterator[Line]:
