@@ -73,9 +73,16 @@ format: $(PROJECT) ## Format, and mend what the linter can
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(PROJECT) ## Throughput, delay and cost; figures in bench.json too; ARGS go to the benchmark
+bench: $(PROJECT) ## Throughput, delay, restore, failover, cost; figures in bench.json; ARGS go to the first
 	@$(BIN)/python -m tests.benchmarks.throughput --out bench.json $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.delay
+	@$(BIN)/python -m tests.benchmarks.restore --out bench.json
+	@$(BIN)/python -m tests.benchmarks.failover --out bench.json
+	@$(BIN)/python -m tests.benchmarks.cost --out bench.json
+
+.PHONY: chaos
+chaos: $(PROJECT) ## Kills, zombies, dead brokers: the long runs; ARGS='crash --seed 1 --records 50000'
+	@$(BIN)/python -m tests.chaos --out chaos.json $(ARGS)
 
 .PHONY: deploy-check
 deploy-check: ## Lint docker-compose.yml, test Prometheus' configuration and alert rules
@@ -100,5 +107,5 @@ lock: ## Write both lock files anew; UPGRADE=--upgrade takes the newest versions
 
 .PHONY: clean
 clean: ## Remove what make and its tools made
-	rm -rf $(VENV) .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis dist bench.json
+	rm -rf $(VENV) .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis dist bench.json chaos.json
 	find daemon tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -56,6 +56,7 @@ class SlowSeries:
     rivals: tuple[float, float] = (0.0, 0.0)  # discounted errors of model and naive forecast
     falls_back: bool = False
     late: int = 0
+    recorded_ms: int = -1
     is_reset: bool = False
 
 
@@ -108,7 +109,7 @@ class SlowDaemon:
             return
         taken: dict[str, int] = {}
         for place, (name, at_ms, values) in enumerate(observations):
-            one = self.one(partition, name)
+            one = self.seen(partition, name, record.timestamp)
             if one.steps and at_ms <= one.steps[-1].at_ms:
                 one.late += 1
                 continue
@@ -130,6 +131,14 @@ class SlowDaemon:
             self.series[partition, name] = self.fresh()
         return self.series[partition, name]
 
+    def seen(self, partition: TopicPartition, name: str, recorded_ms: int) -> SlowSeries:
+        """The series of a record, which begins anew if its last one was too long ago."""
+        one = self.one(partition, name)
+        if one.steps and recorded_ms - one.recorded_ms > self.settings.state.series_ttl:
+            one = self.anew(partition, name)
+        one.recorded_ms = recorded_ms
+        return one
+
     def fresh(self) -> SlowSeries:
         """A series that has seen nothing, with bank rows that nobody had."""
         rows = {phase: self.bank_rows + phase for phase in range(self.windows.phases)}
@@ -141,7 +150,8 @@ class SlowDaemon:
     def anew(self, partition: TopicPartition, name: str) -> SlowSeries:
         """The same series after it was away for too long."""
         fresh = self.fresh()
-        fresh.is_reset, fresh.late = True, self.series[partition, name].late
+        before = self.series[partition, name]
+        fresh.is_reset, fresh.late, fresh.recorded_ms = True, before.late, before.recorded_ms
         self.series[partition, name] = fresh
         self.expired += 1
         return fresh
@@ -176,7 +186,9 @@ class SlowDaemon:
         )
         first = one.steps[-self.windows.timesteps].offset
         flags, one.is_reset = ["reset"] * one.is_reset, False
-        self.publish(partition, name, one, forecast, first, "", flags, is_model=is_model and not in_shadow)
+        self.publish(
+            partition, name, one, forecast, first, "", flags, is_model=is_model and not in_shadow
+        )
 
     def score(self, one: SlowSeries, window: int) -> None:
         """Each lead of each forecast that fell on the last `stride` steps."""

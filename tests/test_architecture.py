@@ -38,6 +38,7 @@ PURE_WITH: dict[str, set[str]] = {
     "loop.py": {"secrets"},  # the name of a writer of rows
     "stopwatch.py": {"time"},  # how long a stage took
     "service.py": {"time", "os", "signal", "threading"},  # it is about signals
+    "patience.py": {"time"},  # it is about waiting
     "watchdog.py": {"os", "threading"},  # it ends the process
     "clock.py": {"time"},  # the one place
     "settings.py": {"pathlib"},  # paths as values; none is opened
@@ -49,9 +50,9 @@ PURE_WITH: dict[str, set[str]] = {
 DURATIONS = {
     "stopwatch.py",
     "service.py",
+    "patience.py",
     "forecast/forecaster.py",
     "kafka_oauth.py",  # when a token ends
-    "kafka_topics.py",  # waiting for a broker
     "train/keras_trainer.py",
     "train/subprocess_worker.py",  # what a run has cost
 }

@@ -7,8 +7,9 @@ from forecastd.records import Committed
 
 
 class TestCommit:
-    def test_reads_back_what_was_written(self) -> None:
-        committed = Committed(position=2**40, resume_from=7)
+    @pytest.mark.parametrize("has_rows", [False, True])
+    def test_reads_back_what_was_written(self, has_rows: bool) -> None:  # noqa: FBT001
+        committed = Committed(position=2**40, resume_from=7, has_rows=has_rows)
         assert read_commit(2**40, metadata_of(committed)) == committed
 
     @pytest.mark.parametrize(

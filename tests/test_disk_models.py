@@ -113,6 +113,29 @@ class TestReplacing:
         save(path)
         load_model(path)
 
+    def test_is_promised_without_leaving_a_trace(self, path: Path) -> None:
+        check_replaceable(path)
+        assert not list(path.parent.parent.iterdir())
+
+    def test_below_a_file_is_refused_before_there_is_a_model(self, tmp_path: Path) -> None:
+        (tmp_path / "gen.py").write_text("")
+        path = tmp_path / "gen.py" / "deep" / "model"
+        with pytest.raises(ModelError) as raised:
+            check_replaceable(path)
+        assert str(raised.value) == f"{path}: {tmp_path}/gen.py is no folder, wanted a path in one"
+
+    def test_where_nobody_may_write_is_refused_before_there_is_a_model(self) -> None:
+        """A file system that says no to everybody, root included."""
+        path = Path("/proc/self/model")
+        with pytest.raises(ModelError, match=r"^/proc/self/model: .*, wanted to write a model the"):
+            check_replaceable(path)
+
+    def test_of_a_link_to_nowhere_is_refused(self, path: Path) -> None:
+        path.parent.mkdir()
+        path.symlink_to("nowhere")
+        with pytest.raises(ModelError, match="it is there and holds no model"):
+            check_replaceable(path)
+
     @pytest.mark.parametrize("kind", ["file", "folder"])
     def test_refuses_what_is_no_model(self, path: Path, kind: str) -> None:
         path.parent.mkdir()

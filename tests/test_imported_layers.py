@@ -147,23 +147,23 @@ class TestRefused:
     @pytest.mark.parametrize("form", [sequential, functional])
     def test_is_any_other_layer(self, form: Any, found: str, advice: str) -> None:
         model = form(INPUT, layer(found, "odd"), lstm(), DENSE)
-        assert fault(model) == f"m.keras: layer 'odd' is a {found}, {WANTED}{advice}"
+        assert fault(model) == f"m.keras: layer 'odd' has class {found}, {WANTED}{advice}"
 
     def test_is_a_layer_of_someones_own(self) -> None:
         own = {**lstm("mine"), "module": "package", "registered_name": "package>LSTM"}
         assert fault(sequential(INPUT, own, DENSE)) == (
-            f"m.keras: layer 'mine' is a custom LSTM, {WANTED}"
+            f"m.keras: layer 'mine' has custom class LSTM, {WANTED}"
         )
 
     @pytest.mark.parametrize(
         ("model", "said"),
         [
             (sequential(INPUT, DENSE), f"no recurrent layer, {WANTED}"),
-            (sequential(INPUT, lstm()), f"the last layer 'lstm' is a LSTM, {WANTED}"),
+            (sequential(INPUT, lstm()), f"the last layer 'lstm' has class LSTM, {WANTED}"),
             (sequential(), f"no layers, {WANTED}"),
             (
                 sequential(INPUT, lstm(), layer("Dense", "hidden", units=4), DENSE),
-                f"layer 'hidden' is a Dense before the end, {WANTED}",
+                f"layer 'hidden' of class Dense comes before the end, {WANTED}",
             ),
             (
                 sequential(INPUT, lstm("one"), lstm("two"), DENSE),

@@ -10,11 +10,13 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import (
+    IllegalSaslStateError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     SaslAuthenticationFailedError,
 )
+from kafka.protocol.metadata import CoordinatorType, FindCoordinatorResponse
 
 from forecastd.errors import BrokerError, ForecastdError, SettingsError
 from forecastd.kafka_connection import (
@@ -176,8 +178,12 @@ class TestRealLogin:
         assert sentence == f"kafka.oauth_token_url: {url} answers 401 Unauthorized, wanted a token"
 
     def test_at_a_broker_without_one_says_so(self, secured: SecuredKafka) -> None:
+        """Or, where kafka-python loses the answer with its connection, that there is none."""
         door = {**self.door(secured, "PLAIN", PASSWORD), "bootstrap_servers": secured.plain}
-        assert "the PLAIN login of alice" in refusal(ForecastdError, **door)
+        sentence = refusal(ForecastdError, **door)
+        asks_for_none = f"kafka.bootstrap_servers: {secured.plain} asks for no login, wanted its"
+        unheard = "and accepts the PLAIN login of alice"
+        assert sentence.startswith(asks_for_none) or sentence.endswith(unheard)
 
     @staticmethod
     def door(secured: SecuredKafka, mechanism: str, password: str) -> dict[str, Any]:
@@ -312,6 +318,20 @@ class TestConnectionError:
             " wanted one that the broker accepts"
         )
 
+    @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+    def test_of_a_broker_that_knows_no_login_names_the_other_two_ways(self, protocol: str) -> None:
+        """It is no refusal of ours: it would refuse whoever logs in."""
+        login = {
+            "bootstrap_servers": "a:1", "security_protocol": f"SASL_{protocol}",
+            "sasl_mechanism": "PLAIN", "sasl_username": "alice", "sasl_password": "b",
+        }  # fmt: skip
+        found = connection_error(settings(**login), [IllegalSaslStateError()])
+        assert isinstance(found, SettingsError)
+        assert str(found) == (
+            "kafka.bootstrap_servers: a:1 asks for no login, wanted its SASL port,"
+            f" or kafka.security_protocol {protocol}"
+        )
+
     def test_names_every_server(self) -> None:
         found = connection_error(settings(bootstrap_servers="127.0.0.1:1,127.0.0.1:2"), [])
         assert isinstance(found, BrokerError)
@@ -336,6 +356,24 @@ class TestBuildClient:
     def test_makes_a_client_that_works(self, kafka: str) -> None:
         client = build_client(KafkaAdminClient, **options(bootstrap_servers=kafka))
         assert client.describe_cluster()["brokers"]
+        client.close()
+
+    def test_says_of_a_coordinator_that_is_gone_that_it_is_not_ready(self) -> None:
+        """Were this to raise, the producer would drop the request that it was about to send.
+
+        A transaction would then wait in vain for the partitions that were to be added to it.
+        """
+
+        def bare(kafka_client: Any, **config: Any) -> Any:
+            return kafka_client(**config)
+
+        client = build_client(bare, bootstrap_servers="127.0.0.1:1")
+        gone = FindCoordinatorResponse(
+            version=3, error_code=0, error_message="", node_id=9, host="127.0.0.1", port=1
+        )
+        node = client._manager.cluster.add_coordinator(gone, CoordinatorType.TRANSACTION, "a")
+        with overheard():
+            assert client.await_ready(node, timeout_ms=2_000) is False
         client.close()
 
 

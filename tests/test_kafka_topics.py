@@ -6,8 +6,8 @@ from kafka.admin import ConfigResource, KafkaAdminClient
 
 from forecastd.clock import ManualClock, SystemClock
 from forecastd.errors import BrokerError, SettingsError, TopicError
-from forecastd.kafka_topics import TopicAdmin, wait_for_broker
-from forecastd.observe.events import BrokerLost, Event, TopicCreated
+from forecastd.kafka_topics import TopicAdmin, brokers_answer, wait_for_broker
+from forecastd.observe.events import BrokerLost, Event, TopicCreated, TopicGrown
 from forecastd.settings import Settings
 from tests.secured_kafka import PASSWORD, SOCKETS_LEFT, SecuredKafka, secured, swept
 
@@ -79,7 +79,7 @@ def names(kafka: str) -> Names:
     return Names(kafka)
 
 
-def ensure(settings: Settings) -> list[TopicCreated]:
+def ensure(settings: Settings) -> list[TopicCreated | TopicGrown]:
     with TopicAdmin(settings.kafka) as admin:
         return admin.ensure_topics(settings)
 
@@ -139,11 +139,29 @@ class TestEnsureTopics:
         assert "cleanup.policy delete, wanted compact" in refusal(names.settings())[0]
         assert names.exist() == {names.state}
 
-    def test_refuses_a_state_topic_with_other_partitions(self, names: Names) -> None:
+    def test_refuses_a_state_topic_with_more_partitions_than_its_input(self, names: Names) -> None:
+        names.create(names.records, 2)
+        names.create(names.state, 4, cleanup_policy="compact")
+        (sentence,) = refusal(names.settings())
+        assert sentence.startswith(f"{names.state}: 4 partitions, wanted 2 like {names.records}")
+
+    def test_grows_a_state_topic_with_its_input(self, names: Names) -> None:
         names.create(names.records, 4)
         names.create(names.state, 2, cleanup_policy="compact")
-        (sentence,) = refusal(names.settings())
-        assert sentence.startswith(f"{names.state}: 2 partitions, wanted 4 like {names.records}")
+        changes = ensure(names.settings())
+        assert TopicGrown(names.state, names.records, 2, 4) in changes
+        assert TopicGrown not in map(type, ensure(names.settings()))
+        with TopicAdmin(names.settings().kafka) as admin:
+            assert admin.describe([names.state])[0][names.state].partitions == 4
+
+    def test_may_not_grow_a_state_topic_where_it_may_not_create(self, names: Names) -> None:
+        ensure(names.settings())
+        admin = KafkaAdminClient(bootstrap_servers=names.server)
+        admin.create_partitions({names.records: 3})
+        admin.close()
+        (sentence,) = refusal(names.settings(create_topics=False))
+        assert sentence.startswith(f"{names.state}: 1 partition, wanted 3 like {names.records}")
+        assert sentence.endswith(f"--alter --topic {names.state} --partitions 3")
 
     def test_says_why_the_broker_creates_nothing(self, names: Names) -> None:
         found = refusal(names.settings(replication_factor=9))
@@ -221,7 +239,7 @@ class TestWaitForBroker:
     def test_returns_a_connection_that_answers(self, kafka: str) -> None:
         heard = Heard()
         settings = Settings.model_validate({"kafka": {"bootstrap_servers": kafka}})
-        admin = wait_for_broker(settings, SystemClock(), heard, lambda: False)
+        admin = wait_for_broker(settings, SystemClock(), heard, lambda _: False)
         assert admin is not None
         with admin:
             assert admin.cluster().brokers >= 1
@@ -230,7 +248,10 @@ class TestWaitForBroker:
     def test_gives_up_with_the_reason_and_how_long_it_waited(self) -> None:
         heard, clock = Heard(), ManualClock()
 
-        def time_passes() -> bool:
+        waits: list[float] = []
+
+        def time_passes(seconds: float) -> bool:
+            waits.append(seconds)
             clock.advance(30)
             return False
 
@@ -241,11 +262,12 @@ class TestWaitForBroker:
             " wanted a Kafka broker that speaks PLAINTEXT; waited startup_timeout (1m)"
         )
         assert [type(event) for event in heard.events] == [BrokerLost]
+        assert waits == [0.0, 0.5]
 
     def test_stops_when_told_to(self) -> None:
         """SIGTERM during a long start must not wait for the broker."""
         answers = iter([False, True])
-        found = wait_for_broker(self.nobody(), ManualClock(), Heard(), lambda: next(answers))
+        found = wait_for_broker(self.nobody(), ManualClock(), Heard(), lambda _: next(answers))
         assert found is None
 
     def test_does_not_wait_for_a_refused_login(self, secured: SecuredKafka) -> None:
@@ -259,14 +281,14 @@ class TestWaitForBroker:
         }
         settings = Settings.model_validate({"kafka": kafka})
         with pytest.raises(SettingsError, match="login of alice is refused"):
-            wait_for_broker(settings, ManualClock(), Heard(), lambda: False)
+            wait_for_broker(settings, ManualClock(), Heard(), lambda _: False)
 
     def test_names_brokers_that_send_clients_astray(self, secured: SecuredKafka) -> None:
         """The address in `advertised.listeners` is the usual one to be wrong."""
         clock = ManualClock()
         settings = {"startup_timeout": "0s", "kafka": {"bootstrap_servers": secured.lost}}
         with pytest.raises(BrokerError) as gave_up:
-            wait_for_broker(Settings.model_validate(settings), clock, Heard(), lambda: False)
+            wait_for_broker(Settings.model_validate(settings), clock, Heard(), lambda _: False)
         assert str(gave_up.value) == (
             f"kafka.bootstrap_servers: {secured.lost} sends clients on to its brokers, and"
             " nothing answers at 127.0.0.1:1 (connection refused),"
@@ -277,3 +299,25 @@ class TestWaitForBroker:
     @staticmethod
     def nobody() -> Settings:
         return Settings.model_validate({"kafka": {"bootstrap_servers": "127.0.0.1:1"}})
+
+
+class TestBrokersAnswer:
+    def test_where_one_lets_us_ask(self, names: Names) -> None:
+        assert brokers_answer(names.settings())
+        ensure(names.settings())
+        assert brokers_answer(names.settings())
+
+    def test_not_where_nobody_is(self, names: Names) -> None:
+        assert not brokers_answer(names.settings(bootstrap_servers="127.0.0.1:1"))
+
+    def test_where_a_login_is_refused(self, names: Names, secured: SecuredKafka) -> None:
+        """It is no outage: whatever the daemon tries, it will be refused again."""
+        assert brokers_answer(
+            names.settings(
+                bootstrap_servers=secured.login,
+                security_protocol="SASL_PLAINTEXT",
+                sasl_mechanism="SCRAM-SHA-256",
+                sasl_username="alice",
+                sasl_password="wrong",
+            )
+        )

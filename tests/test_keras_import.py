@@ -106,6 +106,13 @@ class TestImport:
         assert imported.layers[:2] == ("low", "high")
         assert [weight.shape for weight in weights] == imported.architecture.weight_shapes
 
+    @pytest.mark.parametrize("name", ["my layer", "λ"])
+    def test_takes_layers_of_any_name_that_keras_allows(self, file: Path, name: str) -> None:
+        """The graph that TensorFlow makes of a model refuses such names for its scopes."""
+        written(file, (None, 4, 1), [layers.LSTM(3, name=name), layers.Dense(1)])
+        imported, _ = import_model(file, "none")
+        assert imported.layers[0] == name
+
     def test_puts_outputs_in_the_order_lead_then_value(self, file: Path) -> None:
         """Output k * F + f is lead k + 1 of value f; as many outputs as leads are the first's."""
         model = written(file, (None, 6, 2), [layers.LSTM(3), layers.Dense(4)])
@@ -176,23 +183,29 @@ class TestRefusal:
     @pytest.mark.parametrize(
         ("inner", "said"),
         [
-            ([layers.Bidirectional(layers.LSTM(3)), layers.Dense(1)], "'.*' is a Bidirectional"),
-            ([layers.LSTM(3), layers.Dropout(0.1), layers.Dense(1)], "'.*' is a Dropout"),
-            ([layers.Masking(), layers.LSTM(3), layers.Dense(1)], "'.*' is a Masking"),
-            ([layers.Conv1D(3, 2), layers.LSTM(3), layers.Dense(1)], "'.*' is a Conv1D"),
+            (
+                [layers.Bidirectional(layers.LSTM(3)), layers.Dense(1)],
+                "'.*' has class Bidirectional",
+            ),
+            ([layers.LSTM(3), layers.Dropout(0.1), layers.Dense(1)], "'.*' has class Dropout"),
+            ([layers.Masking(), layers.LSTM(3), layers.Dense(1)], "'.*' has class Masking"),
+            ([layers.Conv1D(3, 2), layers.LSTM(3), layers.Dense(1)], "'.*' has class Conv1D"),
             (
                 [
                     layers.LSTM(3, return_sequences=True),
                     layers.TimeDistributed(layers.Dense(1)),
                 ],
-                "'.*' is a TimeDistributed",
+                "'.*' has class TimeDistributed",
             ),
             ([layers.LSTM(3, go_backwards=True), layers.Dense(1)], "'.*' has go_backwards=True"),
             (
                 [layers.LSTM(3, activation=layers.LeakyReLU()), layers.Dense(1)],
                 "'.*' has activation an object",
             ),
-            ([layers.LSTM(3), layers.Dense(2), layers.Dense(1)], "'.*' is a Dense before the end"),
+            (
+                [layers.LSTM(3), layers.Dense(2), layers.Dense(1)],
+                "'.*' of class Dense comes before the end",
+            ),
         ],
         ids=lambda value: value if isinstance(value, str) else "",
     )  # fmt: skip
@@ -216,6 +229,21 @@ class TestRefusal:
         _rewrite(file, config)
         with pytest.raises(ModelError, match=r"wanted a model that Keras 3\.\S+ can load"):
             import_model(file, "none")
+
+    def test_of_a_model_whose_training_diverged(self, file: Path) -> None:
+        """Its forecasts would differ by nan from ours, whoever computed them."""
+        inner = [layers.LSTM(3, name="lstm"), layers.Dense(1, name="dense")]
+        model = written(file, (None, 6, 1), inner)
+        kernel, *others = model.get_weights()
+        kernel[0, 0] = np.nan
+        model.set_weights([kernel, *others])
+        model.save(file)
+        with pytest.raises(ModelError) as raised:
+            import_model(file, "none")
+        assert str(raised.value) == (
+            f"{file}: layer 'lstm' has weights that are not finite, wanted a model whose training "
+            "did not diverge"
+        )
 
     def test_of_a_model_that_the_keyed_network_cannot_follow(self, file: Path) -> None:
         """Reading its layers finds no fault; running it does: it is chaotic in more digits."""

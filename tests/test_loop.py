@@ -19,7 +19,7 @@ from forecastd.observe.events import (
     TurnCompleted,
 )
 from forecastd.ports import Timer
-from forecastd.records import Committed, Stage, TopicPartition, Turn
+from forecastd.records import Committed, ReadSoFar, Stage, TopicPartition, Turn
 from tests.in_memory import (
     P0,
     P1,
@@ -119,6 +119,15 @@ class TestTurn:
         assert asked == ["poll"]
         assert {type(event) for event in heard.events} == {StageTimed}
 
+    def test_commits_behind_the_marker_of_a_transaction(self) -> None:
+        """It takes an offset and is never polled: a topic that is read to its end has no lag."""
+        broker = records("a")
+        broker.mark(P0)
+        loop, heard = ready(broker)
+        drain(loop)
+        assert broker_of(loop).committed[P0].position == broker.end(P0) == 2
+        assert heard.heard(PartitionMoved)[-1] == PartitionMoved(P0, 2, 2, START_MS)
+
     def test_with_bad_records_alone_moves_the_commit(self) -> None:
         broker = MemoryBroker()
         for value in (b"{", None, b"[]"):
@@ -133,7 +142,7 @@ class TestTurn:
         assert broker_of(loop).committed == {P0: Committed(4, 0)}
         records("a", broker=broker_of(loop))
         loop.run_once()
-        assert broker_of(loop).committed == {P0: Committed(5, 3)}
+        assert broker_of(loop).committed == {P0: Committed(5, 3, has_rows=True)}
         (saved,) = heard.heard(RowsSaved)
         row = broker_of(loop).messages(STATE_TOPIC)[0]
         assert (saved.rows, saved.tombstones, saved.bytes) == (1, 0, len(row.value or b""))
@@ -358,6 +367,10 @@ class TestClose:
 
             def read(self, timeout_s: float) -> tuple[list[tuple[bytes, bytes | None]], bool]:
                 return [], True
+
+            @property
+            def so_far(self) -> ReadSoFar:
+                return ReadSoFar("", 0, 0)
 
             def close(self) -> None:
                 closed.append("reader")

@@ -102,11 +102,12 @@ class TestCommandLine:
     def test_with_settings_for_a_command_that_reads_none_is_wrong(self, capsys: Out) -> None:
         with pytest.raises(SystemExit, match="2"):
             main(["broker", "--kafka.group_id=x"])
-        assert "broker reads no settings, found --kafka.group_id=x" in capsys.readouterr().err
+        assert capsys.readouterr().err.endswith("reads no settings, found --kafka.group_id\n")
 
-    def test_shows_no_secret_when_it_is_wrong(self, capsys: Out) -> None:
+    @pytest.mark.parametrize("words", [("run", "extra"), ("schema", "forecast")])
+    def test_shows_no_secret_when_it_is_wrong(self, words: tuple[str, str], capsys: Out) -> None:
         with pytest.raises(SystemExit, match="2"):
-            main(["run", "--kafka.sasl_password", "hunter2", "extra"])
+            main([*words, "--kafka.sasl_password", "hunter2"])
         assert "hunter2" not in capsys.readouterr().err
 
     def test_reads_file_secrets_and_environment(

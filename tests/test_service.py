@@ -14,9 +14,9 @@ from forecastd.clock import ManualClock
 from forecastd.errors import BrokerError, RestoreError
 from forecastd.loop import Loop
 from forecastd.memory.log import MemoryBroker, MemorySource, Request
-from forecastd.observe.events import BrokerLost, LoopTurned, Stopped, Stopping
+from forecastd.observe.events import BrokerLost, LoopTurned, Stopped, Stopping, TurnCompleted
 from forecastd.records import Committed, Message
-from forecastd.service import RETRY_S, SNAPSHOT_S, Service, StopSignal
+from forecastd.service import REFUSALS_MAX, RETRY_S, SNAPSHOT_S, Service, StopSignal
 from tests.in_memory import (
     P0,
     Telemetry,
@@ -24,6 +24,7 @@ from tests.in_memory import (
     by_id,
     copy_input,
     feed,
+    feed_more,
     make_settings,
     run,
     start,
@@ -36,8 +37,9 @@ class Patient(StopSignal):
 
     waits: list[float] = field(default_factory=list)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         self.waits.append(seconds)
+        return bool(self)
 
     def ask(self) -> None:
         """As SIGTERM does."""
@@ -52,10 +54,13 @@ class Bench:
         self.broker, self.heard, self.clock = broker, Telemetry(), ManualClock()
         self.stop, self.polls, self.shown = Patient(10.0, print), 0, 0
         self.stop_at = stop_at
+        self.answering = True
         self.failing: dict[Request, int] = {}
         self.loops: list[Loop] = []
         broker.before = self.before
-        self.service = Service(self.connect, self.show, self.stop, self.heard, self.clock)
+        self.service = Service(
+            self.connect, self.show, lambda: self.answering, self.stop, self.heard, self.clock
+        )
 
     def before(self, request: Request, _message: Message | None) -> None:
         if request == "poll":
@@ -132,6 +137,78 @@ class TestService:
         bench.failing["poll"], bench.stop_at = 1, bench.polls + 9
         bench.service.run()
         assert bench.stop.waits == [RETRY_S[0]]
+
+    @pytest.mark.parametrize("request_kind", ["poll", "send", "commit"])
+    def test_ends_when_brokers_that_answer_refuse_again_and_again(
+        self, request_kind: Request
+    ) -> None:
+        """A topic that is gone or a permission that was taken away is not cured by trying."""
+        bench = Bench(feed(60), stop_at=1000)
+        bench.failing[request_kind] = 1000
+        with pytest.raises(BrokerError) as caught:
+            bench.service.run()
+        assert str(caught.value) == (
+            f"{request_kind}: no answer; {REFUSALS_MAX} times in a row, by brokers that answer"
+        )
+        assert len(bench.heard.heard(BrokerLost)) == REFUSALS_MAX
+        assert sum(bench.stop.waits) >= 33
+
+    def test_never_ends_while_no_broker_answers(self) -> None:
+        bench = Bench(feed(60), stop_at=1000)
+        bench.answering = False
+        bench.failing["poll"] = 5 * REFUSALS_MAX
+        bench.stop_at = 5 * REFUSALS_MAX + 20
+        bench.service.run()
+        assert len(bench.heard.heard(BrokerLost)) == 5 * REFUSALS_MAX
+        assert bench.heard.heard(Stopped)
+
+    def test_counts_refusals_anew_after_an_outage(self) -> None:
+        """Brokers that come back refuse for a while: their coordinators load."""
+        bench = Bench(feed(60))
+        bench.failing["poll"] = 2 * REFUSALS_MAX - 1
+        bench.service.answers = lambda: len(bench.heard.heard(BrokerLost)) != REFUSALS_MAX
+        bench.service.run()
+        assert len(bench.heard.heard(BrokerLost)) == 2 * REFUSALS_MAX - 1
+
+    def test_counts_refusals_anew_after_a_turn_that_succeeds(self) -> None:
+        bench = Bench(feed(20 * (REFUSALS_MAX + 5)), stop_at=10_000)
+        failed_at = [0]
+
+        def before(request: Request, message: Message | None) -> None:
+            bench.before(request, message)
+            records = sum(event.records for event in bench.heard.heard(TurnCompleted))
+            if request == "poll" and records > failed_at[-1]:
+                failed_at.append(records)
+                raise BrokerError("poll: no answer")
+            if len(failed_at) > REFUSALS_MAX:
+                bench.stop.ask()
+
+        bench.broker.before = before
+        bench.service.run()
+        assert len(bench.heard.heard(BrokerLost)) == REFUSALS_MAX
+        assert bench.stop.waits == [RETRY_S[0]] * REFUSALS_MAX
+
+    def test_takes_no_replay_for_a_success(self) -> None:
+        """A replay sends nothing, so that it would hide for ever that nothing can be sent."""
+        settings = make_settings(state={"row_every": 1000})
+        broker = feed(100)
+        run(broker, settings)
+        feed_more(broker, 20)
+        bench = Bench(broker, stop_at=1000)
+        bench.failing["send"] = 1000
+        with pytest.raises(BrokerError, match="times in a row"):
+            bench.service.run()
+        assert sum(event.replayed for event in bench.heard.heard(TurnCompleted)) > 0
+
+    def test_asks_nobody_once_it_is_to_stop(self) -> None:
+        bench = Bench(feed(20), stop_at=1)
+        bench.failing["poll"] = 1
+
+        def answers() -> bool:
+            pytest.fail("asked a broker that may take its time")
+
+        bench.service.answers = answers
+        bench.service.run()
 
     def test_turns_its_heartbeat_while_the_broker_is_away(self) -> None:
         bench = Bench(feed(20))
@@ -241,5 +318,5 @@ class TestStopSignal:
     def test_that_was_not_heard_is_false(self) -> None:
         stop = StopSignal(1.0, print)
         assert not stop
-        stop.wait(0.0)
+        assert not stop.wait(0.0)
         assert stop.name == ""

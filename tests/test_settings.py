@@ -4,6 +4,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from forecastd.settings import KafkaSettings, Settings, all_settings, is_secret
+from forecastd.settings_values import SourceText
 
 SETTINGS = all_settings()
 
@@ -75,7 +76,9 @@ class TestSecrets:
 class TestSegment:
     """The default must not stand in the way of who only changes `windows.timesteps`."""
 
-    @pytest.mark.parametrize(("timesteps", "segment"), [(16, 4), (6, 2), (7, 1), (12, 4), ("8", 4)])
+    @pytest.mark.parametrize(
+        ("timesteps", "segment"), [(16, 4), (6, 2), (7, 1), (12, 4), (SourceText("8"), 4)]
+    )
     def test_by_default_divides_the_window(self, timesteps: object, segment: int) -> None:
         assert with_(windows={"timesteps": timesteps}).forecast.segment == segment
 

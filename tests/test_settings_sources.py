@@ -133,6 +133,48 @@ class TestFile:
             "kafka: a single value (mine.toml), wanted a table, written [kafka]",
         )
 
+    def test_says_of_each_value_what_it_is(self) -> None:
+        """A number in quotes is a slip that would show where another program reads the file."""
+        config = toml(
+            """
+            [kafka]
+            create_topics = "yes"
+            ssl_check_hostname = 1
+            [windows]
+            timesteps = "16"
+            stride = 4.0
+            [forecast]
+            quantiles = ["0.1", 0.5, 0.9]
+            [training]
+            holdout = "0.2"
+            """
+        )
+        assert faults(config=config) == (
+            "kafka.create_topics: 'yes' (mine.toml), wanted true or false",
+            "kafka.ssl_check_hostname: 1 (mine.toml), wanted true or false",
+            "windows.timesteps: '16' (mine.toml), wanted a whole number",
+            "windows.stride: 4.0 (mine.toml), wanted a whole number",
+            "forecast.quantiles[0]: '0.1' (mine.toml), wanted a number",
+            "training.holdout: '0.2' (mine.toml), wanted a number",
+        )
+
+    def test_holds_text_where_a_unit_belongs_to_the_value(self) -> None:
+        config = toml(
+            """
+            startup_timeout = "5s"
+            [ingest]
+            topics = "a, b"
+            [state]
+            bytes_per_second = "1MB"
+            [windows]
+            season = "none"
+            """
+        )
+        settings = load(config=config).settings
+        assert settings.state.bytes_per_second == 1_000_000
+        assert settings.ingest.topics == ("a", "b")
+        assert settings.windows.season is None
+
     def test_holds_root_settings_at_its_top(self) -> None:
         assert load(config=toml('startup_timeout = "5s"\n')).settings.startup_timeout == 5_000
 
@@ -149,6 +191,14 @@ class TestEnvironment:
     @pytest.mark.parametrize("text", ['["a","b"]', "a,b", "a, b"])
     def test_holds_lists_as_json_or_with_commas(self, text: str) -> None:
         assert load(FORECASTD_INGEST__TOPICS=text).settings.ingest.topics == ("a", "b")
+
+    def test_holds_numbers_and_flags_as_text(self) -> None:
+        files = secrets(forecastd_training__holdout="0.1\n")
+        found = load(
+            "--kafka.create_topics=no", files=files, FORECASTD_WINDOWS__TIMESTEPS="8"
+        ).settings
+        assert (found.windows.timesteps, found.training.holdout) == (8, 0.1)
+        assert found.kafka.create_topics is False
 
     def test_leaves_alone_what_an_orchestrator_adds(self) -> None:
         """Kubernetes sets these for a service called forecastd; with them nothing would start."""

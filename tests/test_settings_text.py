@@ -2,8 +2,11 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
+import pytest
 from jsonschema import Draft202012Validator
+from pydantic import ValidationError
 
 from forecastd.settings import Settings, all_settings
 from forecastd.settings_sources import Loaded, load_settings
@@ -88,6 +91,28 @@ class TestJsonSchema:
         assert kafka["session_timeout"]["default"] == "10s"
         assert self.schema["properties"]["startup_timeout"]["default"] == "1m"
 
-    def test_refuses_what_the_daemon_refuses(self) -> None:
-        for bad in ({"windows": {"timestep": 1}}, {"kafka": {"session_timeout": "10"}}):
-            assert not Draft202012Validator(self.schema).is_valid(bad)
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            {"windows": {"timestep": 1}}, {"windows": {"timesteps": 0}},
+            {"windows": {"timesteps": 4097}}, {"windows": {"stride": -1}},
+            {"kafka": {"session_timeout": "10"}}, {"kafka": {"replication_factor": -2}},
+            {"forecast": {"quantiles": [0.5, 1]}}, {"observe": {"port": 65_536}},
+            {"training": {"learning_rate": 0}}, {"ingest": {"topics": []}},
+        ],
+    )  # fmt: skip
+    def test_refuses_what_the_daemon_refuses(self, bad: dict[str, Any]) -> None:
+        assert not Draft202012Validator(self.schema).is_valid(bad)
+        with pytest.raises(ValidationError):
+            Settings.model_validate(bad)
+
+    def test_takes_lists_as_text_which_the_daemon_takes(self) -> None:
+        lists = {"ingest": {"series": "none", "values": "a, b"}, "forecast": {"quantiles": "0.5"}}
+        Draft202012Validator(self.schema).validate(lists)
+        assert Settings.model_validate(lists).ingest.values == ("a", "b")
+
+    def test_uses_only_words_of_json_schema(self) -> None:
+        """A strict validator refuses a schema with others."""
+        for section in self.schema["$defs"].values():
+            for name, setting in section["properties"].items():
+                assert not re.search(r'"(ge|gt|le|lt)":', json.dumps(setting)), name

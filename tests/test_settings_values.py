@@ -9,15 +9,19 @@ from forecastd.settings_values import (
     Count,
     Duration,
     FieldPaths,
+    Flag,
     Number,
     OptionalCount,
     OptionalModel,
     OptionalSecret,
+    OptionalText,
     OptionalUrl,
+    Quantiles,
     Replicas,
     Season,
     Servers,
     Size,
+    SourceText,
     Start,
     Timeout,
     Topic,
@@ -104,13 +108,26 @@ class TestList:
 
 
 class TestNumber:
-    @pytest.mark.parametrize("value", [True, False])
-    @pytest.mark.parametrize("kind", [Count, Number, Whole, Replicas])
-    def test_is_not_a_yes_or_no(self, kind: Any, value: object) -> None:
-        """Pydantic reads true as 1."""
-        assert wanted(kind, value) == "a number"
+    @pytest.mark.parametrize("value", [True, False, "1", "0.5", None, []])
+    @pytest.mark.parametrize(
+        ("kind", "wish"),
+        [
+            (Count, "a whole number"), (Whole, "a whole number"), (Replicas, "a whole number"),
+            (Number, "a number"),
+        ],
+    )  # fmt: skip
+    def test_is_nothing_else(self, kind: Any, wish: str, value: object) -> None:
+        """Pydantic reads true as 1, and text as the number that it holds."""
+        assert wanted(kind, value) == wish
 
-    @pytest.mark.parametrize("value", ["nan", "inf", float("nan")])
+    @pytest.mark.parametrize("kind", [Count, Whole, Replicas])
+    def test_that_is_whole_is_written_so(self, kind: Any) -> None:
+        assert wanted(kind, 16.0) == "a whole number"
+
+    def test_may_be_whole_where_it_need_not(self) -> None:
+        assert read(Number, 1) == 1.0
+
+    @pytest.mark.parametrize("value", [SourceText("nan"), SourceText("inf"), float("nan")])
     def test_is_finite(self, value: object) -> None:
         assert "finite" in wanted(Number, value)
 
@@ -121,6 +138,37 @@ class TestNumber:
     def test_of_replicas_is_not_0(self) -> None:
         assert read(Replicas, -1) == -1
         assert wanted(Replicas, 0) == "at least 1, or -1 for the broker's default"
+
+
+class TestFlag:
+    @pytest.mark.parametrize("value", ["yes", "true", 1, 0, 1.0, None])
+    def test_is_true_or_false(self, value: object) -> None:
+        """Pydantic reads 1 and "yes" as true."""
+        assert wanted(Flag, value) == "true or false"
+        assert [read(Flag, value) for value in (True, False)] == [True, False]
+
+
+class TestSourceText:
+    """The environment, a secrets directory and the command line know nothing but text."""
+
+    @pytest.mark.parametrize(
+        ("kind", "text", "value"),
+        [
+            (Count, "16", 16), (Replicas, "-1", -1), (Number, "0.5", 0.5), (Flag, "yes", True),
+            (Flag, "false", False), (Season, "24", 24), (OptionalCount, "4", 4),
+            (Quantiles, "0.1, 0.5", (0.1, 0.5)), (Quantiles, "[0.1, 0.5]", (0.1, 0.5)),
+        ],
+    )  # fmt: skip
+    def test_is_read_as_what_is_wanted(self, kind: Any, text: str, value: object) -> None:
+        assert read(kind, SourceText(text)) == value
+
+    def test_stays_in_no_value(self) -> None:
+        """What is made of it is plain text, which every encoder knows."""
+        for kind in (Topic, Start, OptionalText):
+            assert type(read(kind, SourceText("latest"))) is str
+
+    def test_between_commas_is_that_of_a_file_too(self) -> None:
+        assert read(Quantiles, "0.1, 0.5") == (0.1, 0.5)
 
 
 class TestNone:
@@ -173,11 +221,11 @@ class TestNotBuilt:
         assert read(zone, "UTC") == "UTC"
         assert wanted(zone, "CET") == "UTC (another zone is not built yet)"
 
-    @pytest.mark.parametrize("value", ["1d", "24h", 1.5, True])
+    @pytest.mark.parametrize("value", ["1d", "24h", "24", 1.5, True])
     def test_is_a_season_as_a_duration(self, value: object) -> None:
         assert "a duration needs windows.step, which is not built yet" in wanted(Season, value)
 
-    @pytest.mark.parametrize("value", [24, "24"])
+    @pytest.mark.parametrize("value", [24, SourceText("24")])
     def test_is_not_said_of_a_season_in_steps(self, value: object) -> None:
         assert read(Season, value) == 24
 

@@ -8,7 +8,9 @@ from forecastd.topic_plan import (
     TopicShape,
     faults_of,
     hints_of,
+    is_outgrown,
     missing_topic,
+    outgrown_topic,
     plan_topics,
 )
 
@@ -130,9 +132,21 @@ class TestFaults:
         )
 
     def test_name_a_state_topic_with_another_number_of_partitions(self) -> None:
-        (sentence,) = faults_of(plan("state", {"records": RECORDS}), TopicShape(1, 3))
+        (sentence,) = faults_of(plan("state", {"records": RECORDS}), TopicShape(5, 3))
         assert sentence.startswith(
-            "forecastd-records-state: 1 partition, wanted 4 like records; rows are kept by"
+            "forecastd-records-state: 5 partitions, wanted 4 like records; rows are kept by"
+        )
+
+    def test_leave_a_state_topic_that_is_to_grow_to_those_who_may(self) -> None:
+        state, shape = plan("state", {"records": RECORDS}), TopicShape(1, 3)
+        assert not list(faults_of(state, shape))
+        assert is_outgrown(state, shape)
+        assert not is_outgrown(state, TopicShape(4, 3))
+        assert not is_outgrown(plan("output", {"records": RECORDS}), shape)
+        assert outgrown_topic(state, shape, settings()).endswith(
+            "1 partition, wanted 4 like records, which has grown; grow it with: kafka-topics.sh"
+            " --bootstrap-server localhost:9092 --alter --topic forecastd-records-state"
+            " --partitions 4"
         )
 
     def test_name_a_dead_letter_topic_that_refuses_records_without_a_key(self) -> None:

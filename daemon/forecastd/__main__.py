@@ -93,7 +93,8 @@ class _Start:
         words, overrides = split_overrides(self._arguments)
         args = self._parser.parse_args(words)
         if overrides and not args.reads_settings:
-            self._parser.error(f"{args.command.NAME} reads no settings, found {overrides[0]}")
+            name = overrides[0].partition("=")[0]  # its value may be a secret
+            self._parser.error(f"{args.command.NAME} reads no settings, found {name}")
 
         def load(defaults: Mapping[str, object] | None = None) -> Loaded:
             config, secrets = args.config, args.secrets

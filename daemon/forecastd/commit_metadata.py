@@ -14,9 +14,10 @@ METADATA_VERSION = 1
 """Version of what we write."""
 
 
-class _Metadata(msgspec.Struct, frozen=True):
+class _Metadata(msgspec.Struct, frozen=True, omit_defaults=True):
     forecastd: int
     resume_from: int
+    has_rows: bool = False
 
 
 def metadata_of(committed: Committed) -> str:
@@ -24,9 +25,12 @@ def metadata_of(committed: Committed) -> str:
 
     >>> metadata_of(Committed(position=120, resume_from=100))
     '{"forecastd":1,"resume_from":100}'
+    >>> metadata_of(Committed(position=120, resume_from=100, has_rows=True))
+    '{"forecastd":1,"resume_from":100,"has_rows":true}'
     """
     assert committed.resume_from is not None, "a commit of ours says where a restart resumes"
-    return msgspec.json.encode(_Metadata(METADATA_VERSION, committed.resume_from)).decode()
+    metadata = _Metadata(METADATA_VERSION, committed.resume_from, committed.has_rows)
+    return msgspec.json.encode(metadata).decode()
 
 
 def read_commit(position: int, metadata: str | None) -> Committed:
@@ -35,4 +39,6 @@ def read_commit(position: int, metadata: str | None) -> Committed:
         found = msgspec.json.decode(metadata or "", type=_Metadata)
     except msgspec.MsgspecError:
         return Committed(position, None)
-    return Committed(position, found.resume_from if found.forecastd == METADATA_VERSION else None)
+    if found.forecastd != METADATA_VERSION:
+        return Committed(position, None)
+    return Committed(position, found.resume_from, found.has_rows)

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -120,7 +121,7 @@ def save_model(
         else:
             _create(path, metadata, data)
     except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}, wanted to write a model there") from error
+        raise _unwritable(path, error) from error
     return metadata
 
 
@@ -128,14 +129,25 @@ def check_replaceable(path: Path) -> None:
     """Whether a model may be written to `path`: to be asked before the hours that make it.
 
     Raises:
-        ModelError: something is there that is not a model.
+        ModelError: something is there that is not a model, or the disk would refuse.
     """
-    is_model = (path / _METADATA).is_file()
-    is_empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not is_model and not is_empty:
+    try:
+        is_usable = (path / _METADATA).is_file() or (path.is_dir() and not any(path.iterdir()))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if os.path.lexists(path) and not is_usable:
         raise ModelError(
             f"{path}: it is there and holds no model, wanted a path that is free or a model's"
         )
+    nearest = next(place for place in (path, *path.parents) if os.path.lexists(place))
+    if not nearest.is_dir():
+        raise ModelError(f"{path}: {nearest} is no folder, wanted a path in one")
+    try:
+        # Asked by trying: what permissions say is not what a mount or a server does.
+        with TemporaryDirectory(prefix=".forecastd-", dir=nearest):
+            pass
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def load_model(path: Path) -> StoredModel:
@@ -158,6 +170,10 @@ def load_model(path: Path) -> StoredModel:
     weights = _unpack(path, data)
     check_weights(str(path), metadata.architecture, weights)
     return StoredModel(metadata.architecture, weights, metadata, f"0-{metadata.version_hash}")
+
+
+def _unwritable(path: Path, error: OSError) -> ModelError:
+    return ModelError(f"{path}: {error.strerror}, wanted to write a model there")
 
 
 def software_versions() -> dict[str, str]:

@@ -135,7 +135,9 @@ def _check_kind(where: str, layer: Config) -> None:
     if kind not in (*_CELLS, "InputLayer", "Dense") or not is_own:
         custom = "" if is_own else "custom "
         advice = f"; {_ADVICE[kind]}" if kind in _ADVICE else ""
-        raise ModelError(f"{where}: layer '{name}' is a {custom}{kind}, wanted {_WANTED}{advice}")
+        raise ModelError(
+            f"{where}: layer '{name}' has {custom}class {kind}, wanted {_WANTED}{advice}"
+        )
     dtype = layer["config"].get("dtype", "float32")
     if isinstance(dtype, Mapping):
         dtype = dtype.get("config", {}).get("name")
@@ -149,12 +151,14 @@ def _check_order(where: str, layers: Sequence[Config], recurrent: Sequence[Confi
     last = layers[-1]
     if last["class_name"] != "Dense":
         raise ModelError(
-            f"{where}: the last layer '{_name(last)}' is a {last['class_name']}, wanted {_WANTED}"
+            f"{where}: the last layer '{_name(last)}' has class {last['class_name']}, "
+            f"wanted {_WANTED}"
         )
     for layer in layers[:-1]:
         if layer["class_name"] == "Dense":
             raise ModelError(
-                f"{where}: layer '{_name(layer)}' is a Dense before the end, wanted {_WANTED}"
+                f"{where}: layer '{_name(layer)}' of class Dense comes before the end, "
+                f"wanted {_WANTED}"
             )
 
 

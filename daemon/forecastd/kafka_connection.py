@@ -13,6 +13,7 @@ from typing import Any
 
 from kafka.errors import (
     IllegalSaslStateError,
+    KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     SaslAuthenticationFailedError,
@@ -31,9 +32,11 @@ stays unseen."""
 
 _PROBE_S = 2.0
 
+_REFUSED_PAUSE_MS = 20
+
 _REFUSED_CERTIFICATE = "shows a certificate that is refused"
 
-_REFUSALS = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError)
+_REFUSALS = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError)
 
 _PACKAGES = {"GSSAPI": "gssapi", "AWS_MSK_IAM": "botocore"}
 """What kafka-python imports for a login, on its own thread and too late to be told of."""
@@ -148,6 +151,22 @@ def _text(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()
 
 
+class _Patient(KafkaNetClient):  # type: ignore[misc]  # the client has no types
+    """Says of a node that refuses connections that it is not ready, rather than raise.
+
+    The sender of a transactional producer forgets the request that it was about to send when this
+    raises: the transaction then waits in vain for the partitions that were to be added to it. And
+    it asks again at once, thousands of times a second, until another node is the coordinator.
+    """
+
+    def await_ready(self, node_id: Any, timeout_ms: float = 30_000) -> bool:
+        try:
+            return bool(super().await_ready(node_id, timeout_ms))
+        except KafkaConnectionError:
+            self.poll(timeout_ms=_REFUSED_PAUSE_MS)
+            return False
+
+
 def build_client(kind: Callable[..., Any], **options: Any) -> Any:
     """A client of kafka-python; where it cannot be made, the thread that it would leave is ended.
 
@@ -157,7 +176,7 @@ def build_client(kind: Callable[..., Any], **options: Any) -> Any:
     made: list[Any] = []
 
     def remember(**config: Any) -> Any:
-        made.append(KafkaNetClient(**config))
+        made.append(_Patient(**config))
         return made[-1]
 
     try:
@@ -223,13 +242,20 @@ def connection_error(settings: KafkaSettings, errors: Sequence[Exception]) -> Fo
     that the login is named even where no refusal was heard.
 
     Returns:
-        SettingsError where the broker refuses the login, which no waiting would change.
+        SettingsError where the broker refuses the login, or asks for none, which no waiting would
+        change.
     """
     user = f" of {settings.sasl_username}" if settings.sasl_username else ""
     login = f"the {settings.sasl_mechanism} login{user}"
     for error in reversed(errors):
         if isinstance(error, NoTokenError):
             return BrokerError(client_words(error))
+        if isinstance(error, IllegalSaslStateError):
+            servers = ", ".join(settings.bootstrap_servers)
+            open_protocol = settings.security_protocol.removeprefix("SASL_")
+            wanted = f"its SASL port, or kafka.security_protocol {open_protocol}"
+            fault = f"kafka.bootstrap_servers: {servers} asks for no login, wanted {wanted}"
+            return SettingsError([fault])
         if isinstance(error, _REFUSALS):
             refused = f"{login} is refused ({client_words(error)})"
             return SettingsError(

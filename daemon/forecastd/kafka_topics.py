@@ -6,7 +6,6 @@ and a state topic with the broker's defaults would forget rows.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from kafka.admin import ConfigResource, KafkaAdminClient
 from kafka.errors import AuthorizationError, CoordinatorNotAvailableError, KafkaError
 
 from forecastd.clock import Clock
-from forecastd.errors import BrokerError, TopicError
+from forecastd.errors import BrokerError, SettingsError, TopicError
 from forecastd.kafka_connection import (
     build_client,
     client_words,
@@ -27,19 +26,23 @@ from forecastd.kafka_connection import (
     overheard,
     unreachable,
 )
-from forecastd.observe.events import BrokerLost, Telemetry, TopicCreated
+from forecastd.observe.events import BrokerLost, Telemetry, TopicCreated, TopicGrown
 from forecastd.settings import KafkaSettings, Settings, format_duration
 from forecastd.topic_plan import (
     TopicPlan,
     TopicShape,
     faults_of,
     hints_of,
+    is_outgrown,
     missing_topic,
+    outgrown_topic,
     plan_topics,
 )
 
-_NO_SUCH_TOPIC, _TOPIC_EXISTS = 3, 36
+_NO_SUCH_TOPIC, _TOPIC_EXISTS, _ENOUGH_PARTITIONS = 3, 36, 37
 _FIRST_ATTEMPT_S, _LAST_ATTEMPT_S, _PAUSE_S = 1.0, 5.0, 0.5
+_ANSWER_S = 2.0
+"""A broker that takes longer than this to say where topics are counts as one that is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,14 @@ class Inspection:
     Attributes:
         there: those that exist.
         missing: those that do not, inputs first.
+        outgrown: state topics that have fewer partitions than their input topics.
         faults: what keeps the daemon from working, one sentence each.
         hints: what works and will be missed one day, one sentence each.
     """
 
     there: dict[str, TopicShape]
     missing: list[TopicPlan]
+    outgrown: list[TopicPlan]
     faults: list[str]
     hints: list[str]
 
@@ -166,24 +171,44 @@ class TopicAdmin:
         return Inspection(
             there,
             [plan for plan in plans if plan.name not in there and plan.name not in hidden],
+            [plan for plan, shape in pairs if is_outgrown(plan, shape)],
             [*hidden.values(), *faults],
             [hint for plan, shape in pairs for hint in hints_of(plan, shape, brokers)],
         )
 
-    def ensure_topics(self, settings: Settings) -> list[TopicCreated]:
-        """Verify every topic, and create those that are missing where that is allowed.
+    def ensure_topics(self, settings: Settings) -> list[TopicCreated | TopicGrown]:
+        """Verify every topic; create and grow what is missing where that is allowed.
 
         Raises:
-            TopicError: a topic is missing, of the wrong shape, or cannot be created.
+            TopicError: a topic is missing, of the wrong shape, or cannot be created or grown.
             BrokerError: the broker does not answer.
         """
         self._demand_fit(self.inspect(settings), settings)
-        created: list[TopicCreated] = []
+        created: list[TopicCreated | TopicGrown] = []
         for is_input in (True, False):  # the others are shaped after the inputs
             missing = self.inspect(settings).missing if settings.kafka.create_topics else []
             created += self.create([p for p in missing if (p.purpose == "input") is is_input])
-        self._demand_fit(self.inspect(settings), settings)
-        return created
+        inspection = self.inspect(settings)
+        self._demand_fit(inspection, settings)
+        grown = [self.grow(plan, inspection.there[plan.name]) for plan in inspection.outgrown]
+        return [*created, *filter(None, grown)]
+
+    def grow(self, plan: TopicPlan, shape: TopicShape) -> TopicGrown | None:
+        """Add the partitions that a state topic lacks; None where another instance was faster.
+
+        Raises:
+            TopicError: the broker refuses it.
+        """
+        assert plan.partitions is not None, "an outgrown topic is shaped after another"
+        with self._answers("add partitions"):
+            wanted = {plan.name: plan.partitions}
+            answer = self._client.create_partitions(wanted, raise_errors=False)
+        (result,) = answer.to_dict()["results"]
+        if result["error_code"] == _ENOUGH_PARTITIONS:
+            return None
+        if result["error_code"] != 0:
+            raise TopicError(_refused(result, "ALTER"))
+        return TopicGrown(plan.name, plan.like or "", shape.partitions, plan.partitions)
 
     def create(self, plans: Sequence[TopicPlan], *, only_try: bool = False) -> list[TopicCreated]:
         """Create topics; one that another instance created meanwhile is as good.
@@ -220,6 +245,10 @@ class TopicAdmin:
         faults = list(inspection.faults)
         if not settings.kafka.create_topics:
             faults += [missing_topic(p, settings) for p in inspection.missing if not p.is_optional]
+            faults += [
+                outgrown_topic(plan, inspection.there[plan.name], settings)
+                for plan in inspection.outgrown
+            ]
         if faults:
             raise TopicError("\n".join(faults))
 
@@ -244,17 +273,20 @@ class TopicAdmin:
 
 
 def wait_for_broker(
-    settings: Settings, clock: Clock, telemetry: Telemetry, should_stop: Callable[[], bool]
+    settings: Settings, clock: Clock, telemetry: Telemetry, ends_within: Callable[[float], bool]
 ) -> TopicAdmin | None:
-    """Connect, trying again for `startup_timeout`; None when `should_stop` says so first.
+    """Connect, trying again for `startup_timeout`; None when the end is asked for first.
+
+    Args:
+        ends_within: waits that many seconds, or until the end is asked for, and says whether it is.
 
     Raises:
         BrokerError: nobody answered in that time; the sentence says where and how.
         SettingsError: the broker refuses the login, which no waiting would change.
     """
     deadline_s = clock.monotonic_s() + settings.startup_timeout / 1000
-    attempt_s = _FIRST_ATTEMPT_S
-    while not should_stop():
+    attempt_s, pause_s = _FIRST_ATTEMPT_S, 0.0
+    while not ends_within(pause_s):
         left_s = deadline_s - clock.monotonic_s()
         try:
             return _answering(settings.kafka, max(min(attempt_s, left_s), _PAUSE_S))
@@ -263,9 +295,26 @@ def wait_for_broker(
                 waited = format_duration(settings.startup_timeout)
                 raise BrokerError(f"{error}; waited startup_timeout ({waited})") from None
             telemetry.emit(BrokerLost(str(error), _PAUSE_S))
-            time.sleep(_PAUSE_S)
-        attempt_s = min(2 * attempt_s, _LAST_ATTEMPT_S)
+        attempt_s, pause_s = min(2 * attempt_s, _LAST_ATTEMPT_S), _PAUSE_S
     return None
+
+
+def brokers_answer(settings: Settings) -> bool:
+    """Whether brokers let us ask, and each partition of our topics that are there has a leader.
+
+    Then whatever fails is refused, and not for want of a broker. A login that is refused is an
+    answer, too.
+    """
+    timeout_ms = round(_ANSWER_S * 1000)
+    kafka = settings.kafka.model_copy(update={"request_timeout": timeout_ms})
+    try:
+        with TopicAdmin(kafka) as admin:
+            there, _ = admin.describe([plan.name for plan in plan_topics(settings, {})])
+    except SettingsError:
+        return True
+    except BrokerError:
+        return False
+    return not any(shape.leaderless for shape in there.values())
 
 
 def _answering(settings: KafkaSettings, timeout_s: float) -> TopicAdmin:

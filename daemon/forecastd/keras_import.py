@@ -40,6 +40,7 @@ def import_model(path: Path, scaling: Scaling) -> tuple[Imported, Weights]:
     _check_activations(where, imported)
     model = _load(path, config)
     layers = [model.get_layer(name) for name in imported.layers]
+    _check_finite(where, layers)
     weights = [np.asarray(weight, np.float32) for layer in layers for weight in layer.get_weights()]
     _check_alike(where, imported, layers, model, weights)
     return imported, weights
@@ -127,6 +128,16 @@ def _check_activation(where: str, layer: str, activation: str) -> None:
         ) from error
 
 
+def _check_finite(where: str, layers: list[Any]) -> None:
+    """Refuse NaN, and what float32 cannot hold."""
+    for layer in layers:
+        if any(not np.isfinite(weight.astype(np.float32)).all() for weight in layer.get_weights()):
+            raise ModelError(
+                f"{where}: layer '{layer.name}' has weights that are not finite, wanted a model "
+                "whose training did not diverge"
+            )
+
+
 def _check_alike(
     where: str, imported: Imported, layers: list[Any], model: Any, weights: Weights
 ) -> None:
@@ -144,7 +155,8 @@ def _check_alike(
         for layer in layers:
             if getattr(layer, "stateful", False):
                 layer.reset_state()
-        expected = np.asarray(model.predict_on_batch(windows), np.float32)
+        # Not `predict_on_batch`: its graph refuses names of layers that Keras allows, "my layer".
+        expected = np.asarray(model(windows, training=False), np.float32)
         found = network.predict(windows, rows).reshape(batch, -1)
         if not np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE):
             raise ModelError(

@@ -45,6 +45,7 @@ from forecastd.records import (
     TopicPartition,
     Turn,
 )
+from forecastd.state.collector import Collector
 from forecastd.state.restorer import Restorer
 from forecastd.state.row_saver import RowBatch, RowSaver
 from forecastd.state.starting_point import StartingPoint
@@ -53,6 +54,8 @@ from forecastd.stopwatch import Stopwatch
 from forecastd.windows.windower import Windower
 
 _POLL_S = 0.5
+_AMONG_SERVED_S = 0.01
+"""For rows while other partitions are served: long enough not to spin when none come."""
 
 
 @dataclass(slots=True)
@@ -63,11 +66,15 @@ class Served:
         position: the offset after the last record that was applied.
         silent_below: records below it are replayed: they move state and nothing else.
         committed: the last commit of ours that the broker has acknowledged; None before the first.
+        recorded_ms: timestamp of the last record that was applied.
+        told: the position that telemetry was told last.
     """
 
     position: int
     silent_below: int
     committed: Committed | None = None
+    recorded_ms: int = 0
+    told: int | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -84,6 +91,7 @@ class Loop:
         targets: names of the values that are forecast.
         served: partitions whose rows are in the table.
         delays: of this turn's forecasts, from record to acknowledgement, in seconds.
+        heard: records carried to a commit, without those that were replayed.
     """
 
     source: Source
@@ -92,6 +100,7 @@ class Loop:
     forecaster: Forecaster
     delivery: Delivery
     saver: RowSaver
+    collector: Collector
     restorer: Restorer
     starting_point: StartingPoint
     table: SeriesTable
@@ -103,11 +112,12 @@ class Loop:
     stopwatch: Stopwatch
     served: dict[TopicPartition, Served] = field(default_factory=dict)
     delays: list[float] = field(default_factory=list)
+    heard: int = 0
 
     @property
     def is_ready(self) -> bool:
         """Whether every partition that we were given is restored and replayed."""
-        return not self.restorer.is_busy and all(at.is_ready for at in self.served.values())
+        return not self.restorer.waiting and all(at.is_ready for at in self.served.values())
 
     def close(self, timeout_s: float) -> None:
         """Leave the group, and give up what is not acknowledged; after a turn that is nothing.
@@ -135,6 +145,7 @@ class Loop:
         self._note_positions(polled)
         with self.stopwatch.timed("save"):
             batch = self._due_rows(windowed)
+            self._collect(polled)
         turn = Turn(published, [*batch.tombstones, *batch.rows], self._moved())
         if turn:
             self.delivery.deliver(turn, self.stopwatch)
@@ -142,6 +153,7 @@ class Loop:
             self._report_published(forecasts, decoded)
         if polled.records:
             self._report(polled, decoded)
+        self._report_positions()
         self.stopwatch.report()
         return bool(polled.records)
 
@@ -196,13 +208,20 @@ class Loop:
         self.saver.saved(batch)
         return batch
 
+    def _collect(self, polled: Polled) -> None:
+        """Give up series that are away for too long, before this turn's commit speaks of rows."""
+        self.collector.note_time(polled)
+        commits = {at: served.committed for at, served in self.served.items() if served.is_ready}
+        self.collector.collect({at: found for at, found in commits.items() if found is not None})
+
     def _moved(self) -> dict[TopicPartition, Committed]:
         """Offsets to commit; a partition that is replayed stays where it was."""
         moved = {}
         for partition, at in self.served.items():
             if at.is_ready:
                 resume_from = self.saver.resume_from(partition, at.position)
-                committed = Committed(at.position, resume_from)
+                has_rows = self.saver.has_rows(partition)
+                committed = Committed(at.position, resume_from, has_rows)
                 if committed != at.committed:
                     moved[partition] = committed
         return moved
@@ -241,7 +260,7 @@ class Loop:
         """Read on in the rows of a partition that was given to us; serve it when they are read."""
         if not self.restorer.is_busy:
             return
-        restored = self.restorer.step(_POLL_S if not self.served else 0.0)
+        restored = self.restorer.step(_POLL_S if not self.served else _AMONG_SERVED_S)
         if restored is None:
             return
         committed = self.starting_point.find(restored)
@@ -254,11 +273,13 @@ class Loop:
             self.telemetry.emit(PartitionReady(restored.partition, at.position))
 
     def _note_positions(self, polled: Polled) -> None:
+        for partition, records in polled.records.items():
+            self.served[partition].recorded_ms = records[-1].timestamp
         for partition, at in self.served.items():
             was_ready = at.is_ready
             at.position = polled.positions.get(partition, at.position)
-            if not was_ready and partition not in polled.positions:
-                # Markers of transactions may be all that is left below the committed position.
+            if partition not in polled.positions and at.position < self._end_offset(partition):
+                # Markers of transactions, which are never polled, may be all that is left.
                 at.position = max(self.source.position(partition) or 0, at.position)
             if at.is_ready and not was_ready:
                 self.telemetry.emit(PartitionReady(partition, at.position))
@@ -288,9 +309,7 @@ class Loop:
                 silent = sum(record.offset < at.silent_below for record in records)
             replayed += silent
             heard += len(records) - silent
-            end = self.source.end_offset(partition) or at.position
-            last_ms = records[-1].timestamp
-            self.telemetry.emit(PartitionMoved(partition, at.position, end, last_ms))
+        self.heard += heard
         self.telemetry.emit(
             TurnCompleted(
                 records=heard,
@@ -306,6 +325,16 @@ class Loop:
         self.windower.accepted = self.windower.late = self.windower.expired = 0
         self.delays = []
         self._count_series()
+
+    def _report_positions(self) -> None:
+        for partition, at in self.served.items():
+            if at.told not in (None, at.position):
+                end = max(self._end_offset(partition), at.position)
+                self.telemetry.emit(PartitionMoved(partition, at.position, end, at.recorded_ms))
+            at.told = at.position
+
+    def _end_offset(self, partition: TopicPartition) -> int:
+        return self.source.end_offset(partition) or 0
 
     def _count_series(self) -> None:
         self.telemetry.emit(SeriesCounted(len(self.table), self.table.total_bytes))

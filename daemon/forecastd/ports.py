@@ -17,6 +17,7 @@ from forecastd.records import (
     Committed,
     Message,
     Polled,
+    ReadSoFar,
     Slots,
     Stage,
     TopicPartition,
@@ -138,11 +139,20 @@ class RowReader(Protocol):
     """Rows of one partition's state topic, read from its beginning to its end."""
 
     def start(self, partition: TopicPartition) -> int:
-        """Begin with the rows of an input partition; returns about how many there are."""
+        """Begin with the rows of an input partition; returns about how many there are.
+
+        Raises:
+            TopicError: the state topic lacks the partition, and an operator must add it.
+        """
         ...
 
     def read(self, timeout_s: float) -> tuple[Sequence[tuple[bytes, bytes | None]], bool]:
         """Next keys and rows (None: tombstone) in order, and whether that was the end."""
+        ...
+
+    @property
+    def so_far(self) -> ReadSoFar:
+        """How far it has been read; no I/O."""
         ...
 
     def close(self) -> None:

@@ -242,10 +242,26 @@ class Committed(NamedTuple):
         position: every record below it is published; tools that read lag see this.
         resume_from: the lowest offset of a record that is not yet in its series' row; None when
             the commit carries no metadata of ours.
+        has_rows: whether the state topic must hold a row of the partition.
     """
 
     position: int
     resume_from: int | None
+    has_rows: bool = False
+
+
+class ReadSoFar(NamedTuple):
+    """How far a partition of a state topic has been read.
+
+    Attributes:
+        where: `topic[partition]`.
+        position: offset of what is read next.
+        end: the offset after the last row; reading ends there.
+    """
+
+    where: str
+    position: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)

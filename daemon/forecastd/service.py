@@ -19,6 +19,13 @@ from forecastd.observe.events import BrokerLost, LoopTurned, Stopped, Stopping, 
 RETRY_S = (0.5, 1.0, 2.0, 5.0)
 """Pauses between attempts; the last one repeats."""
 
+REFUSALS_MAX = 10
+"""Failures in a row, each against brokers that answer, after which the process ends.
+
+A rebalance, a takeover or a coordinator that loads passes within a few attempts; with the pauses
+between them ten take at least 33 s. What they do not cure is a topic that is gone or a permission
+that was taken away, and someone must be told."""
+
 SNAPSHOT_S = 0.5
 """Time between two snapshots for the page."""
 
@@ -53,9 +60,9 @@ class StopSignal:
         """Time since it was asked for."""
         return time.monotonic() - self._asked_s
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, and wake up when the end is asked for."""
-        self._asked.wait(seconds)
+    def wait(self, seconds: float) -> bool:
+        """Sleep, and wake up when the end is asked for; whether it is."""
+        return self._asked.wait(seconds)
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
         if self._asked.is_set():
@@ -67,7 +74,8 @@ class StopSignal:
         threading.Thread(target=self._end_late, name="shutdown", daemon=True).start()
 
     def _end_late(self) -> None:
-        time.sleep(self.timeout_s)  # a daemon thread: an orderly end does not wait for it
+        # A daemon thread: an orderly end does not wait for it.
+        time.sleep(self.timeout_s)  # noqa: TID251  # nothing can call the end off
         self.say_fatal(f"shutdown_timeout: not stopped after {self.timeout_s:g} s, wanted an end")
         os._exit(1)
 
@@ -79,18 +87,25 @@ class Service:
     Attributes:
         connect: makes a loop over new clients and an empty table.
         show: hands the page what it shows.
+        answers: whether brokers answer, so that a failure is no mere outage.
     """
 
     connect: Callable[[], Loop]
     show: Callable[[Loop], None]
+    answers: Callable[[], bool]
     stop: StopSignal
     telemetry: Telemetry
     clock: Clock
     close_s: float = 5.0
     _failures: int = 0
+    _refusals: int = 0
 
     def run(self) -> None:
-        """Turn until the end is asked for. A broker's failure drops everything and starts over."""
+        """Turn until the end is asked for. A broker's failure drops everything and starts over.
+
+        Raises:
+            BrokerError: it failed `REFUSALS_MAX` times in a row, of brokers that answer.
+        """
         # What was made up to here lives as long as the process: the collector need not go through
         # all of TensorFlow at every turn.
         gc.collect()
@@ -101,12 +116,22 @@ class Service:
                 is_complete = self._serve()
             except BrokerError as error:
                 is_complete = False
-                retry_s = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
-                self._failures += 1
-                self.telemetry.emit(BrokerLost(str(error), retry_s))
-                self.telemetry.emit(LoopTurned(self.clock.monotonic_s(), broker_reachable=False))
-                self.stop.wait(retry_s)
+                self._pause(error)
         self.telemetry.emit(Stopped(self.stop.seconds, is_complete))
+
+    def _pause(self, error: BrokerError) -> None:
+        """Wait before the next attempt, longer from failure to failure."""
+        failed_s = self.clock.monotonic_s()
+        retry_s = RETRY_S[min(self._failures, len(RETRY_S) - 1)]
+        self._failures += 1
+        self.telemetry.emit(BrokerLost(str(error), retry_s))
+        self.telemetry.emit(LoopTurned(failed_s, broker_reachable=False))
+        if self.stop:
+            return
+        self._refusals = self._refusals + 1 if self.answers() else 0
+        if self._refusals == REFUSALS_MAX:
+            raise BrokerError(f"{error}; {REFUSALS_MAX} times in a row, by brokers that answer")
+        self.stop.wait(max(retry_s - (self.clock.monotonic_s() - failed_s), 0.0))
 
     def _serve(self) -> bool:
         """Turn until the end is asked for; whether everything could be ended in order."""
@@ -127,8 +152,9 @@ class Service:
     def _turn(self, loop: Loop) -> None:
         shown_s = 0.0
         while not self.stop:
-            if loop.run_once():
-                self._failures = 0
+            loop.run_once()
+            if loop.heard:  # a replay asks too little of the broker to prove anything
+                self._failures = self._refusals = 0
             now_s = self.clock.monotonic_s()
             reachable = loop.source.is_reachable()
             self.telemetry.emit(LoopTurned(now_s, broker_reachable=reachable))

@@ -29,6 +29,7 @@ from forecastd.settings_values import (
     Count,
     Duration,
     FieldPaths,
+    Flag,
     Number,
     OptionalCount,
     OptionalDuration,
@@ -115,9 +116,15 @@ class KafkaSettings(Section):
     """With `exactly_once`: how long the broker keeps the transaction of an instance that is gone
     before it aborts it (`transaction.timeout.ms`). Readers of committed messages wait that long."""
 
-    create_topics: bool = True
-    """Create missing topics with the right settings. With false a missing topic stops the start
-    with the command that would create it."""
+    metadata_max_age: Timeout = parse_duration_ms("1s")
+    """How old what is known of topics may be (`metadata.max.age.ms`). After about that time a
+    partition's new leader is found when a broker dies, and an input topic that was given more
+    partitions is read in full."""
+
+    create_topics: Flag = True
+    """Create missing topics with the right settings, and grow a state topic with its input topic.
+    With false a missing topic stops the start with the command that would create it, and a new
+    partition waits for the command that would grow the state topic."""
 
     replication_factor: Replicas = -1
     """Replication factor of topics that we create; -1 leaves it to the broker."""
@@ -174,7 +181,7 @@ class KafkaSettings(Section):
     ssl_ciphers: OptionalText = None
     """Allowed ciphers, in OpenSSL's notation."""
 
-    ssl_check_hostname: bool = True
+    ssl_check_hostname: Flag = True
     """Whether the broker's certificate must carry its host name."""
 
 
@@ -287,7 +294,7 @@ class PublishSettings(Section):
     topic: Topic = "forecasts"
     """Output topic, keyed by series."""
 
-    history: bool = True
+    history: Flag = True
     """With false, what was in the input at the first start is read in silence: it moves state, and
     nothing is published for it."""
 
@@ -306,6 +313,10 @@ class StateSettings(Section):
     """Records of a partition after which a touched series' row is saved at the latest: bounds what
     a restart reads again."""
 
+    row_age: Duration = parse_duration_ms("30m")
+    """Time after which a touched series' row is saved at the latest. Keep it well below the
+    retention of the input topics: what a restart must read again has to be there still."""
+
     bytes_per_second: Size = parse_bytes("32MB")
     """Rate at which rows are saved at most; what is left over waits, the oldest first."""
 
@@ -317,18 +328,22 @@ class StateSettings(Section):
     """When a saved row cannot be read: start its series cold, or stop."""
 
     series_ttl: Duration = parse_duration_ms("90d")
-    """A series whose next event time is later than this after its last begins anew, flagged
-    `reset`: what it remembered no longer bears on it."""
+    """A series whose next observation comes later than this after its last, by event time or by the
+    timestamps of their records, begins anew, flagged `reset`: what it remembered no longer bears on
+    it. Once the records of its partition are that far, its place and its row are given up
+    (`forecastd_series_collected_total`); if it returns then, it is a new series."""
 
     restore_timeout: Timeout = parse_duration_ms("10m")
-    """How long a restore may go without progress before it ends the process with a line that says
-    what it waits for."""
+    """How long a restore may stand still before it is begun anew, with a line that says what it
+    waits for: the state topic, where it stands and where it must get to. One that gets on, however
+    slowly, is never ended. Below the transaction time-out of the instances it ends restores that
+    only wait for the transaction of one that was killed."""
 
 
 class TrainingSettings(Section):
     """How models are trained: by the daemon while it serves, and by `forecastd train`."""
 
-    enabled: bool = True
+    enabled: Flag = True
     """Whether the daemon trains models itself on the windows that it has read, and serves those
     that are better. With `models.serve` set no training runs."""
 
@@ -355,7 +370,7 @@ class TrainingSettings(Section):
     """Time ranges that are not learnt from, such as a known outage: ISO 8601 intervals,
     `2026-01-31T00:00Z/2026-02-01T00:00Z`."""
 
-    warm_start: bool = True
+    warm_start: Flag = True
     """Begin with the champion's weights where its network is the one that is trained; false begins
     from `seed`."""
 

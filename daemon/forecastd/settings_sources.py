@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 from forecastd.errors import SettingsError
 from forecastd.settings import RULES_LATER, Settings, all_settings, is_secret
 from forecastd.settings_rules import broken_rules
+from forecastd.settings_values import SourceText
 
 DEFAULT_CONFIG = Path("config/forecastd.toml")
 DEFAULT_SECRETS = Path("/run/secrets")
@@ -35,17 +36,13 @@ _ROOT_NAMES = _SETTINGS.keys() - {name for name in _SETTINGS if "." in name}
 
 _WANTED = {
     "bool_parsing": "true or false",
-    "bool_type": "true or false",
     "extra_forbidden": "a name that `forecastd settings` lists",
     "finite_number": "a finite number",
     "float_parsing": "a number",
-    "float_type": "a number",
     "greater_than": "more than {gt:.10g}",
     "greater_than_equal": "at least {ge:.10g}",
-    "int_from_float": "a whole number",
     "int_parsing": "a whole number",
     "int_parsing_size": "a whole number",
-    "int_type": "a whole number",
     "less_than": "less than {lt:.10g}",
     "less_than_equal": "at most {le:.10g}",
     "literal_error": "{expected}",
@@ -98,7 +95,7 @@ def load_settings(
     _read_secrets(found, secrets)
     for variable, text in sorted(environ.items()):
         if (name := _prefixed_name(variable)) is not None:
-            found.take(name, text, f"environment {variable}")
+            found.take(name, SourceText(text), f"environment {variable}")
     _read_command_line(found, overrides)
     settings = found.settings()
     if found.faults:
@@ -260,7 +257,8 @@ def _read_secrets(found: _Found, secrets: Path | None) -> None:
             what = f"a file that cannot be read: {_reason(error)} (secrets {file})"
             found.miss(name, what, "a text file", of={name})
         else:
-            found.take(name, text.removesuffix("\n").removesuffix("\r"), f"secrets {file}")
+            line = SourceText(text.removesuffix("\n").removesuffix("\r"))
+            found.take(name, line, f"secrets {file}")
 
 
 def _read_command_line(found: _Found, overrides: Sequence[str]) -> None:
@@ -270,7 +268,7 @@ def _read_command_line(found: _Found, overrides: Sequence[str]) -> None:
     for word in named:
         name, has_value, value = word.removeprefix("--").partition("=")
         if has_value:
-            found.take(name, value, "command line")
+            found.take(name, SourceText(value), "command line")
         else:
             found.miss(name, "nothing (command line)", "a value", of={name})
 

@@ -25,6 +25,13 @@ _LEFT_OUT = {
 }
 """Settings that are explained, and have no line to take the # off."""
 
+_BOUNDS = {
+    "ge": "minimum",
+    "gt": "exclusiveMinimum",
+    "le": "maximum",
+    "lt": "exclusiveMaximum",
+}
+
 _COLUMNS = 100
 
 
@@ -65,7 +72,25 @@ def json_schema() -> dict[str, Any]:
             if {"type": "null"} in inner.get("anyOf", ()):
                 # What a file writes that knows no null.
                 inner["anyOf"].append({"enum": ["none", ""]})
+            if inner.get("type") == "array":
+                # Text is a list too: JSON, or parts between commas.
+                several = {"type": inner.pop("type"), "items": inner.pop("items")}
+                least = inner.pop("minLength", 0)  # pydantic's word for it behind a validator
+                inner["anyOf"] = [several | {"minItems": least}, {"type": "string"}]
+            _word_bounds(inner)
     return schema
+
+
+def _word_bounds(schema: dict[str, Any]) -> None:
+    """Say bounds in the words of JSON Schema; pydantic leaves its own behind a validator."""
+    for own, word in _BOUNDS.items():
+        if own in schema:
+            # The narrower bound of a single setting is worded already.
+            schema.setdefault(word, schema.pop(own))
+    for part in schema.get("anyOf", ()):
+        _word_bounds(part)
+    if "items" in schema:
+        _word_bounds(schema["items"])
 
 
 def template() -> str:

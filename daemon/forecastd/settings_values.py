@@ -36,6 +36,16 @@ _DURATION_MAX_MS = 520 * _MS["w"]
 Value = TypeVar("Value")
 
 
+class SourceText(str):
+    """What came as text because its source knows nothing else; only this is read as a number.
+
+    Such are the environment, a secrets directory and the command line. A TOML file, in which
+    `16` and `"16"` differ, must say what it means.
+    """
+
+    __slots__ = ()
+
+
 def parse_duration_ms(text: object) -> int:
     """Milliseconds of a duration such as `"250ms"`, `"15s"`, `"5m"`, `"2h"`, `"7d"`.
 
@@ -111,7 +121,7 @@ def _parse_list(value: object) -> object:
     if none_if_empty(value) is None:
         return []
     if not value.lstrip().startswith("[") or _IPV6_SERVER.match(value):
-        return [part.strip() for part in value.split(",")]
+        return [SourceText(part.strip()) for part in value.split(",")]
     try:
         return json.loads(value)
     except ValueError:
@@ -119,10 +129,24 @@ def _parse_list(value: object) -> object:
         raise PydanticCustomError("list", wanted) from None
 
 
-def _no_bool(value: object) -> object:
-    """Pydantic would read true as 1."""
-    if isinstance(value, bool):
+def _number(value: object) -> object:
+    """Pydantic would read true as 1, and any text that holds a number."""
+    if not isinstance(value, int | float | SourceText) or isinstance(value, bool):
         raise PydanticCustomError("number", "a number")
+    return value
+
+
+def _whole_number(value: object) -> object:
+    """Pydantic would take 16.0, too."""
+    if not isinstance(value, int | SourceText) or isinstance(value, bool):
+        raise PydanticCustomError("whole_number", "a whole number")
+    return value
+
+
+def _yes_or_no(value: object) -> object:
+    """Pydantic would read 1 and "yes" as true."""
+    if not isinstance(value, bool | SourceText):
+        raise PydanticCustomError("yes_or_no", "true or false")
     return value
 
 
@@ -174,7 +198,7 @@ def _check_start(text: str) -> str:
 
 def _parse_season(value: object) -> object:
     value = none_if_empty(value)
-    if isinstance(value, str) and value.isdecimal():
+    if isinstance(value, SourceText) and value.isdecimal():
         return int(value)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         wanted = "a count of steps (a duration needs windows.step, which is not built yet)"
@@ -256,14 +280,15 @@ Size = Annotated[
 ]
 """Bytes; text with a unit wherever an operator sees it."""
 
-Whole = Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=_INT32_MAX)]
-Count = Annotated[int, BeforeValidator(_no_bool), Field(ge=1, le=_INT32_MAX)]
+Flag = Annotated[bool, BeforeValidator(_yes_or_no)]
+Whole = Annotated[int, BeforeValidator(_whole_number), Field(ge=0, le=_INT32_MAX)]
+Count = Annotated[int, BeforeValidator(_whole_number), Field(ge=1, le=_INT32_MAX)]
 Replicas = Annotated[
-    int, BeforeValidator(_no_bool), Field(ge=-1, le=32_767), AfterValidator(_check_replicas)
+    int, BeforeValidator(_whole_number), Field(ge=-1, le=32_767), AfterValidator(_check_replicas)
 ]
 OptionalCount = Annotated[Count | None, BeforeValidator(none_if_empty)]
 Season = Annotated[Count | None, BeforeValidator(_parse_season)]
-Number = Annotated[float, BeforeValidator(_no_bool), BeforeValidator(_no_infinity)]
+Number = Annotated[float, BeforeValidator(_number), BeforeValidator(_no_infinity)]
 Text = Annotated[str, Field(min_length=1)]
 OptionalText = Annotated[Text | None, BeforeValidator(none_if_empty)]
 OptionalDuration = Annotated[Duration | None, BeforeValidator(none_if_empty)]

@@ -158,7 +158,7 @@ def faults_of(plan: TopicPlan, shape: TopicShape) -> Iterator[str]:
     if plan.purpose == "dead letters" and policy is not None and "compact" in policy:
         effect = "it refuses records without a key"
         yield f"{plan.name}: cleanup.policy {policy}, wanted delete; {effect}"
-    if plan.purpose == "state" and plan.partitions not in (None, shape.partitions):
+    if plan.purpose == "state" and shape.partitions > (plan.partitions or shape.partitions):
         yield (
             f"{plan.name}: {counted(shape.partitions, 'partition')}, wanted {plan.partitions} like"
             f" {plan.like}; rows are kept by partition: delete it to let every series start anew"
@@ -186,6 +186,21 @@ def hints_of(plan: TopicPlan, shape: TopicShape, brokers: int) -> Iterator[str]:
         yield f"{plan.name}: {denied}, wanted it; the topic's settings could not be verified"
 
 
+def is_outgrown(plan: TopicPlan, shape: TopicShape) -> bool:
+    """Whether a state topic has fewer partitions than its input topic: that has grown since."""
+    return plan.purpose == "state" and shape.partitions < (plan.partitions or 0)
+
+
+def outgrown_topic(plan: TopicPlan, shape: TopicShape, settings: Settings) -> str:
+    """The sentence about a state topic that must not be grown, with the command that would."""
+    arguments = ("--alter", "--topic", plan.name, "--partitions", str(plan.partitions))
+    command = " ".join(map(shlex.quote, [*_topics_command(settings), *arguments]))
+    return (
+        f"{plan.name}: {counted(shape.partitions, 'partition')}, wanted {plan.partitions} like"
+        f" {plan.like}, which has grown; grow it with: {command}"
+    )
+
+
 def missing_topic(plan: TopicPlan, settings: Settings) -> str:
     """The sentence about a missing topic that must not be created, with the command that would."""
     command = " ".join(map(shlex.quote, _create_command(plan, settings)))
@@ -204,11 +219,16 @@ def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _create_command(plan: TopicPlan, settings: Settings) -> Iterable[str]:
+def _topics_command(settings: Settings) -> Iterable[str]:
     kafka = settings.kafka
     yield from ("kafka-topics.sh", "--bootstrap-server", ",".join(kafka.bootstrap_servers))
     if kafka.security_protocol != "PLAINTEXT":
         yield from ("--command-config", "client.properties")
+
+
+def _create_command(plan: TopicPlan, settings: Settings) -> Iterable[str]:
+    kafka = settings.kafka
+    yield from _topics_command(settings)
     yield from ("--create", "--topic", plan.name)
     if plan.partitions is not None:
         yield from ("--partitions", str(plan.partitions))

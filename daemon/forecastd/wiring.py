@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -19,7 +20,7 @@ from forecastd.forecast.keras_model import Model, load_model
 from forecastd.forecast.scoring import Scoring
 from forecastd.ingest.json_decoder import Fields, JsonDecoder
 from forecastd.ingest.kafka_source import KafkaSource
-from forecastd.kafka_topics import wait_for_broker
+from forecastd.kafka_topics import TopicAdmin, brokers_answer, wait_for_broker
 from forecastd.loop import Loop
 from forecastd.observe.events import (
     FatalError,
@@ -29,6 +30,7 @@ from forecastd.observe.events import (
     Telemetry,
 )
 from forecastd.observe.http_server import HttpServer
+from forecastd.observe.kafka_stable_offsets import StableOffsetWatch
 from forecastd.observe.prometheus_telemetry import PrometheusTelemetry
 from forecastd.observe.rates import LiveRates
 from forecastd.observe.snapshot import SeriesView
@@ -43,6 +45,7 @@ from forecastd.publish.kafka_transactions import KafkaTransactions
 from forecastd.service import Service, StopSignal
 from forecastd.settings import Settings
 from forecastd.settings_rules import hints
+from forecastd.state.collector import Collector
 from forecastd.state.kafka_rows import KafkaRowReader
 from forecastd.state.restorer import Restorer
 from forecastd.state.row_codec import RowCodec, row_meaning
@@ -50,6 +53,7 @@ from forecastd.state.row_saver import RowSaver
 from forecastd.state.starting_point import StartingPoint
 from forecastd.state.table import SeriesTable
 from forecastd.stopwatch import Stopwatch
+from forecastd.topic_plan import plan_topics
 from forecastd.watchdog import Watchdog
 from forecastd.windows.admission import Admission
 from forecastd.windows.windower import Windower
@@ -132,6 +136,7 @@ def build_loop(
         shape.stride,
         settings.state.row_every,
         settings.state.max_replay,
+        settings.state.row_age / 1000,
         settings.state.bytes_per_second,
     )
     scoring = Scoring(
@@ -153,6 +158,7 @@ def build_loop(
         ),
         delivery=ends.delivery,
         saver=saver,
+        collector=Collector(table, saver, settings.state.series_ttl, telemetry),
         restorer=Restorer(
             table,
             codec,
@@ -192,8 +198,12 @@ def run(settings: Settings) -> int:
     rates = LiveRates(clock.now_ms())
     heard = Fanout([log, PrometheusTelemetry(registry, __version__, clock), rates, server])
     telemetry = Fanout([heard, SkillWatch(heard)])
+    names = [plan.name for plan in plan_topics(settings, {})]
+    stable_offsets = StableOffsetWatch(settings.kafka, names, clock)
 
     def show(loop: Loop) -> None:
+        for event in stable_offsets.take():
+            telemetry.emit(event)
         partitions, quantiles = list(loop.served), loop.forecaster.quantiles
         views: tuple[SeriesView, ...] = ()
         if server.is_watched:
@@ -209,12 +219,15 @@ def run(settings: Settings) -> int:
         topics = settings.ingest.topics
         telemetry.emit(Started(__version__, settings.kafka.group_id, topics, server.address))
         connect = _prepare(settings, stop, telemetry, clock)
-        Service(connect, show, stop, telemetry, clock).run()
+        stable_offsets.start()
+        answers = partial(brokers_answer, settings)
+        Service(connect, show, answers, stop, telemetry, clock).run()
     except ForecastdError as error:
         for sentence in str(error).splitlines():  # one a fault
             telemetry.emit(FatalError(sentence))
         return 1
     finally:
+        stable_offsets.stop()
         server.stop()
     return 0
 
@@ -230,7 +243,7 @@ def _prepare(
         model = load_model(settings, Path(settings.models.serve))
     version, architecture = (model.served.version, model.architecture) if model else (None, "")
     telemetry.emit(ModelServed(version, architecture))
-    admin = wait_for_broker(settings, clock, telemetry, lambda: bool(stop))
+    admin = wait_for_broker(settings, clock, telemetry, stop.wait)
     bytes_max = 0
     if admin is not None:
         with admin:
@@ -268,4 +281,16 @@ def kafka_ends(
         else:
             delivery = AtLeastOnce(source, KafkaSink(settings))
         undo.pop_all()
-    return Ends(source, delivery, KafkaRowReader(settings), dead_letter_bytes_max)
+    rows = KafkaRowReader(settings, partial(_add_partitions, settings, telemetry))
+    return Ends(source, delivery, rows, dead_letter_bytes_max)
+
+
+def _add_partitions(settings: Settings, telemetry: Telemetry) -> None:
+    """Make the state topics fit input topics that have grown since the start.
+
+    Raises:
+        TopicError: an operator must do it.
+    """
+    with TopicAdmin(settings.kafka) as admin:
+        for change in admin.ensure_topics(settings):
+            telemetry.emit(change)

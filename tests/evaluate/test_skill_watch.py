@@ -29,6 +29,14 @@ class TestSkillWatch:
             watch.emit(scored(error))
         assert len(heard.heard(SkillFell)) == 2
 
+    def test_says_it_within_hours_even_of_the_smallest_model(self) -> None:
+        """Of 10 steps and 1 lead, on a record a second: 500 leads take 5,000 records."""
+        heard = Telemetry()
+        watch = SkillWatch(heard)
+        for _ in range(500):
+            watch.emit(scored(1.1, leads=1))
+        assert len(heard.heard(SkillFell)) == 1
+
     def test_judges_on_many_leads_at_a_time(self) -> None:
         heard = Telemetry()
         watch = SkillWatch(heard)

@@ -69,6 +69,39 @@ class TestToMs:
         with pytest.raises(ValueError, match=r".+"):
             to_ms(time, form)
 
+    @pytest.mark.parametrize(
+        "time",
+        [
+            "2016-06-30T24:00:00Z", "2016-06-30T24:00Z", "2016-06-30T24", "20160630T240000.000Z",
+            "2016-06-30 24:00:00", "2016-06-30_24:00:00,000", "2016-06-30t24:00:00z",
+            "2016-06-30T24:00:00+00:00", "2016-W26-4T24:00", "2016-07-01T02:00+02:00",
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("form", ["auto", "iso8601"])
+    def test_reads_the_end_of_a_day(self, time: str, form: TimeFormat) -> None:
+        """Whichever Python runs: its own reading of hour 24 changed between versions."""
+        assert to_ms(time, form) == 1_467_331_200_000
+
+    @pytest.mark.parametrize(
+        ("time", "same"),
+        [
+            ("2016-06-24T00:24:00Z", "2016-06-24T00:23:60Z"),
+            ("2016-06-13T00:00:24Z", "2016-06-13T00:00:23.999+00:00"),
+            ("2016-W24", "2016-06-13"),
+            ("2016-W24-1", "2016-06-13"),
+            ("20160624", "2016-06-24"),
+        ],
+    )
+    def test_takes_no_other_24_for_an_hour(self, time: str, same: str) -> None:
+        day = datetime.fromisoformat(same[:10]).replace(tzinfo=UTC)
+        since_ms = to_ms(time, "iso8601") - int(day.timestamp()) * 1_000
+        assert 0 <= since_ms <= 24 * 60_000
+
+    @pytest.mark.parametrize("time", ["2016-07-01T24:01Z", "2016-07-01T00:00+24:00", "9999-12-32"])
+    def test_refuses_what_24_cannot_be(self, time: str) -> None:
+        with pytest.raises(ValueError, match=r".+"):
+            to_ms(time, "iso8601")
+
     def test_of_a_basic_date_depends_on_the_form(self) -> None:
         """`20160701` is a date where ISO 8601 is expected, and a number where anything may come."""
         assert to_ms("20160701", "iso8601") == 1_467_331_200_000

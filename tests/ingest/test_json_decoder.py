@@ -158,7 +158,7 @@ NOT = ": not JSON: "
 JSON = ", wanted a JSON object or array"
 NUMBER = ", wanted a finite number in float32's range"
 NAME = ", wanted a series name of 1 to 512"
-TIME = ", wanted a time (auto)"
+TIME = ", wanted ISO 8601 or a Unix time"
 AHEAD = ", wanted a time at most ingest.max_ahead after the record's own timestamp"
 
 
@@ -219,22 +219,22 @@ BROKEN: dict[str, tuple[bytes, str, str]] = {
         ": JSON nested too deeply, wanted an observation",
     ),
     "deep object": (b'{"x":' * 200_000, "json", ": JSON nested too deeply, wanted an observation"),
-    "a number": (b"5", "shape", ": JSON of type int, wanted object or array"),
+    "a number": (b"5", "shape", ": a whole number, wanted a JSON object or an array"),
     "a huge number": (b"1e999", "shape", ": a number out of range, wanted an object"),
     "array of huge numbers": (
         b"[" + b"9" * 5000 + b"]",
         "shape",
         "[0]: a number out of range, wanted an object",
     ),
-    "string": (b'"x"', "shape", ": JSON of type str, wanted object or array"),
-    "null": (b"null", "shape", ": JSON of type null, wanted object or array"),
-    "array of numbers": (b"[5]", "shape", "[0]: JSON of type int, wanted object"),
+    "string": (b'"x"', "shape", ": text, wanted a JSON object or an array"),
+    "null": (b"null", "shape", ": null, wanted a JSON object or an array"),
+    "array of numbers": (b"[5]", "shape", "[0]: a whole number, wanted a JSON object"),
     "array in array": (
         b"[" + GOOD + b",[" + GOOD + b"]]",
         "shape",
-        "[1]: JSON of type array, wanted object",
+        "[1]: an array, wanted a JSON object",
     ),
-    "null in array": (b"[" + GOOD + b",null]", "shape", "[1]: JSON of type null, wanted object"),
+    "null in array": (b"[" + GOOD + b",null]", "shape", "[1]: null, wanted a JSON object"),
     "no value": (b'{"series": "a", "timestamp": 1}', "missing", ": no field 'value', wanted one"),
     "no series": (b'{"value": 1, "timestamp": 1}', "missing", ": no field 'series', wanted one"),
     "no time in array": (
@@ -243,33 +243,33 @@ BROKEN: dict[str, tuple[bytes, str, str]] = {
         "[1]: no field 'timestamp', wanted one",
     ),
     "other case": (GOOD.replace(b"value", b"Value"), "missing", ": no field 'value', wanted one"),
-    "null value": (worth(b"null"), "type", ": field 'value' is of type null, wanted float"),
-    "value in quotes": (worth(b'"1.5"'), "type", ": field 'value' is of type str, wanted float"),
+    "null value": (worth(b"null"), "type", ": field 'value' is null, wanted a number"),
+    "value in quotes": (worth(b'"1.5"'), "type", ": field 'value' is text, wanted a number"),
     "n/a in array": (
         b"[" + GOOD + b"," + worth(b'"n/a"') + b"]",
         "type",
-        "[1]: field 'value' is of type str, wanted float",
+        "[1]: field 'value' is text, wanted a number",
     ),
-    "true": (worth(b"true"), "type", ": field 'value' is of type bool, wanted float"),
+    "true": (worth(b"true"), "type", ": field 'value' is true or false, wanted a number"),
     "value is an array": (
         worth(b"[1.5]"),
         "type",
-        ": field 'value' is of type array, wanted float",
+        ": field 'value' is an array, wanted a number",
     ),
     "series is null": (
         named(b"null"),
         "type",
-        ": field 'series' is of type null, wanted int or str",
+        ": field 'series' is null, wanted a whole number or text",
     ),
     "series is a float": (
         named(b"1.5"),
         "type",
-        ": field 'series' is of type float, wanted int or str",
+        ": field 'series' is a number, wanted a whole number or text",
     ),
     "time is an object": (
         at(b"{}"),
         "type",
-        ": field 'timestamp' is of type object, wanted int or float or str",
+        ": field 'timestamp' is an object, wanted a number or text",
     ),
     "beyond float64": (worth(b"1e999"), "number", ": field 'value' is out of range" + NUMBER),
     "400 digits": (worth(b"9" * 400), "number", ": field 'value' is out of range" + NUMBER),
@@ -385,6 +385,21 @@ class TestBrokenRecords:
         assert len(error) < 250
 
     @pytest.mark.parametrize(
+        ("time_format", "wanted"),
+        [
+            ("auto", "ISO 8601 or a Unix time"),
+            ("iso8601", "ISO 8601 text"),
+            ("s", "a Unix time in seconds"),
+            ("ms", "a Unix time in milliseconds"),
+            ("us", "a Unix time in microseconds"),
+            ("ns", "a Unix time in nanoseconds"),
+        ],
+    )
+    def test_with_no_time_are_told_of_the_form(self, time_format: str, wanted: str) -> None:
+        error = only_reject(at(b'"soon"'), time_format=time_format)[1]
+        assert error == f"records[3]@7: field 'timestamp' is 'soon', wanted {wanted}"
+
+    @pytest.mark.parametrize(
         ("key", "said"),
         [
             (None, "the key has 0 bytes, wanted a series name of 1 to 512"),
@@ -417,7 +432,7 @@ class TestBrokenRecords:
         ("a", "host", "said"),
         [
             ({"b": {}}, "", ": no field 'a.b.c', wanted one"),
-            (5, "", ": field 'a' is of type int, wanted object"),
+            (5, "", ": field 'a' is a whole number, wanted an object"),
             ({"b": {"c": 1}}, "x" * 600, ": field 'tags.host+tags.cpu' has 602 bytes" + NAME),
         ],
     )

@@ -15,6 +15,8 @@ COUNTS = (
     "forecastd_series_active",
     "forecastd_partitions_assigned",
     "forecastd_partitions_restoring",
+    "forecastd_restore_read_rows",
+    "forecastd_restore_wanted_rows",
     "forecastd_ready",
 )
 

@@ -20,12 +20,16 @@ from forecastd.observe.events import (
     PartitionRestored,
     Rebalanced,
     RecordsRejected,
+    RestoreMoved,
+    RestoreStarted,
     RowsSaved,
     RowsUnreadable,
+    SeriesCollected,
     SeriesCounted,
     SeriesEvicted,
     SeriesLosesObservations,
     SeriesNotLearnt,
+    StableOffsetsSeen,
     StageTimed,
     StateReset,
     TopicCreated,
@@ -155,6 +159,7 @@ class TestDataPath:
         exported.emit(
             SeriesCounted(12, 3_000),
             SeriesEvicted(P0, 2),
+            SeriesCollected(P0, 6),
             SeriesLosesObservations(P0, "cpu", 3, 100),
             StateReset(4),
             RowsSaved(rows=10, tombstones=1, bytes=900),
@@ -165,6 +170,7 @@ class TestDataPath:
         assert exported("series_active") == 12
         assert exported("table_bytes") == 3_000
         assert exported("series_evicted_total") == 2
+        assert exported("series_collected_total") == 6
         assert exported("series_losing_observations_total") == 1
         assert exported("state_resets_total") == 4
         assert exported("rows_saved_total") == 10
@@ -225,6 +231,29 @@ class TestGroup:
         exported.emit(BrokerLost("gone", 1.0))
         assert (exported("ready"), exported("broker_errors_total")) == (0, 1)
 
+    def test_tells_how_far_a_restore_is(self, exported: Exported) -> None:
+        exported.emit(Rebalanced("assigned", (P0,)), RestoreStarted(P0, 900))
+        assert (exported("restore_read_rows"), exported("restore_wanted_rows")) == (0, 900)
+        exported.emit(RestoreMoved(P0, 300, 900))
+        exported.clock.advance(60)
+        assert exported("restore_read_rows") == 300
+        assert exported("restore_elapsed_seconds") == 60
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            PartitionRestored(P0, series=3, resume_from=5, position=9, seconds=0.2),
+            Rebalanced("revoked", (P0,)),
+            BrokerLost("gone", 1.0),
+        ],
+    )
+    def test_tells_of_no_restore_once_it_has_ended(self, exported: Exported, end: Event) -> None:
+        exported.emit(Rebalanced("assigned", (P0,)), RestoreStarted(P0, 9), RestoreMoved(P0, 9, 9))
+        exported.emit(end)
+        exported.clock.advance(60)
+        names = ("restore_read_rows", "restore_wanted_rows", "restore_elapsed_seconds")
+        assert [exported(name) for name in names] == [0, 0, 0]
+
     def test_turns_are_stamped_with_the_wall_clock(self, exported: Exported) -> None:
         exported.emit(LoopTurned(5.0, broker_reachable=True))
         assert exported("last_turn_timestamp_seconds") == 1_700_000_000
@@ -236,6 +265,12 @@ class TestGroup:
         assert exported("rebalances_total", kind="assigned") == 1
         assert exported("rebalances_total", kind="lost") == 1
         assert exported("offsets_resets_total") == 1
+
+    def test_tells_how_long_readers_of_committed_messages_wait(self, exported: Exported) -> None:
+        exported.emit(StableOffsetsSeen({P0: 40.0, P1: 0.0}))
+        assert exported("stable_offset_standstill_seconds", **AT_P0) == 40
+        exported.emit(StableOffsetsSeen({P0: 0.0, P1: 0.0}))
+        assert exported("stable_offset_standstill_seconds", **AT_P0) == 0
 
     def test_events_that_are_no_metric_are_ignored(self, exported: Exported) -> None:
         before = exported("broker_errors_total")

@@ -78,7 +78,7 @@ class TestRows:
         target = other.admit(P0, [f"s{at}" for at in range(SLOTS)])
         before = cells_of(other, target, saved=False)
         codec = RowCodec(other, MEANING)
-        assert codec.decode(rows, target) == []
+        codec.decode(rows, target)
         assert cells_of(other, target) == cells_of(table, slots)
         assert cells_of(other, target, saved=False) == before
         assert {len(row) for row in rows} == {codec.row_bytes}
@@ -95,7 +95,7 @@ class TestRows:
         table = full_table()
         codec = RowCodec(table, MEANING)
         assert codec.encode(np.zeros(0, np.int32)) == []
-        assert codec.decode([], np.zeros(0, np.int32)) == []
+        codec.decode([], np.zeros(0, np.int32))
 
     def test_of_several_layouts_may_come_together(self) -> None:
         """Compaction keeps rows of all ages."""
@@ -109,7 +109,7 @@ class TestRows:
             *old_codec.encode(old_slot),
         ]
         slots = new.admit(P0, ["b", "c", "d"])
-        assert new_codec.decode(rows, slots) == []
+        new_codec.decode(rows, slots)
         assert new["x"][slots].tolist() == [7, 8, 7]
         assert new["y"][slots].tolist() == [3, 9, 3]
 
@@ -187,23 +187,13 @@ class TestBrokenRows:
         assert str(error.value).startswith("row: ")
         assert ", wanted " in str(error.value)
 
-    def test_leave_their_slots_alone_and_the_others_are_read(self, row: bytes) -> None:
-        table = full_table()
-        codec = RowCodec(table, MEANING)
-        slots = table.admit(P0, ["a", "b", "c"])
-        before = cells_of(table, slots[1:2])
-        faults = codec.decode([row, row[:-1], row], slots)
-        assert [at for at, _ in faults] == [1]
-        assert cells_of(table, slots[1:2]) == before
-        assert cells_of(table, slots[:1]) == cells_of(table, slots[2:])
-
 
 class TestChangedColumns:
     def test_that_are_unknown_are_passed_over(self) -> None:
         old, old_codec, old_slot = small(Column("gone", "<f8", (3,)), Column("x", "<i8"))
         old["x"][old_slot] = 7
         new, new_codec, slot = small(Column("x", "<i8"))
-        assert new_codec.decode(old_codec.encode(old_slot), slot) == []
+        new_codec.decode(old_codec.encode(old_slot), slot)
         assert new["x"][slot] == 7
 
     @pytest.mark.parametrize(
@@ -221,7 +211,7 @@ class TestChangedColumns:
         old["x"][old_slot], old["kept"][old_slot] = 5, 6
         new, new_codec, slot = small(now, Column("kept", "<i8"))
         new[now.name][slot] = 1
-        assert new_codec.decode(old_codec.encode(old_slot), slot) == []
+        new_codec.decode(old_codec.encode(old_slot), slot)
         assert (new[now.name][slot] == 9).all()
         assert new["kept"][slot] == 6
 
@@ -236,7 +226,7 @@ class TestChangedColumns:
         fill_with_noise(old, old_slot)
         new, new_codec, slot = with_units(4)
         new.write("h0", slot, np.ones((1, 2, 4), np.float32))
-        assert new_codec.decode(old_codec.encode(old_slot), slot) == []
+        new_codec.decode(old_codec.encode(old_slot), slot)
         assert not new.read("h0", slot).any()
         assert new["steps"][slot] == old["steps"][old_slot]
 
@@ -253,7 +243,7 @@ class TestRings:
         for number in range(max(1, steps - before + 1), steps + 1):
             old["ring"][old_slot, (number - 1) % before] = [number, -number]
         new, new_codec, slot = small(Column("ring", "<f8", (now, 2), np.nan, is_ring=True))
-        assert new_codec.decode(old_codec.encode(old_slot), slot) == []
+        new_codec.decode(old_codec.encode(old_slot), slot)
         wanted = np.full((now, 2), np.nan)
         for number in range(max(1, steps - min(before, now) + 1), steps + 1):
             wanted[(number - 1) % now] = [number, -number]
@@ -264,5 +254,5 @@ class TestRings:
         new, codec, slot = small(Column("ring", "<f8", (5, 2), np.nan, is_ring=True))
         columns = [*NEEDED, ["ring", *form, 1]]
         size = np.dtype([(name, dtype, tuple(shape)) for name, dtype, shape, _ in columns]).itemsize
-        assert codec.decode([row_of(columns, bytes(size))], slot) == []
+        codec.decode([row_of(columns, bytes(size))], slot)
         assert np.isnan(new["ring"][slot]).all()

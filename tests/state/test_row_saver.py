@@ -53,6 +53,7 @@ def names_of(batch: RowBatch) -> list[str]:
 def new_bench(
     row_every: int = 2,
     max_replay: int = 1_000,
+    row_age_s: float = 1e9,
     bytes_per_second: int = PLENTY,
     partitions: Sequence[TopicPartition] = (P0, P1),
 ) -> Bench:
@@ -66,6 +67,7 @@ def new_bench(
         4,
         row_every,
         max_replay,
+        row_age_s,
         bytes_per_second,
     )
     for number, partition in enumerate(partitions):
@@ -94,6 +96,21 @@ class TestRowsDue:
         assert bench.save(15) == ["b"]
         assert bench.save(23) == []
         assert bench.save(24) == ["a"]
+
+    def test_are_those_of_which_a_restart_would_miss_old_records(self) -> None:
+        """A topic with a record a day must not delete what no row holds yet."""
+        bench = new_bench(row_age_s=600.0)
+        bench.read(P0, "a", 3)
+        assert bench.save(5) == []
+        bench.clock.advance(599.0)
+        bench.read(P0, "b", 5)
+        assert bench.save(6) == []
+        bench.clock.advance(1.0)
+        assert bench.save(6) == ["a"]
+        bench.clock.advance(599.0)
+        assert bench.save(6) == ["b"]
+        bench.clock.advance(10_000.0)
+        assert bench.save(6) == []
 
     def test_hold_the_whole_series_as_it_is_now(self) -> None:
         bench = new_bench(row_every=1)

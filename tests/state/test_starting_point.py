@@ -8,9 +8,15 @@ import pytest
 from forecastd.errors import RestoreError
 from forecastd.loop import Loop
 from forecastd.memory.log import MemoryBroker, Request
-from forecastd.observe.events import OffsetsReset, PartitionRestored, TurnCompleted
+from forecastd.observe.events import (
+    OffsetsReset,
+    PartitionRestored,
+    RowsUnreadable,
+    TurnCompleted,
+)
 from forecastd.records import Committed, Message
 from forecastd.settings import Settings
+from forecastd.state.row_key import encode_key
 from tests.in_memory import (
     P0,
     P1,
@@ -185,6 +191,30 @@ def deleted(broker: MemoryBroker) -> int:
 
 
 RESETS = [by_another_tool, without_group, beyond_the_end]
+
+
+class TestSeriesWhoseRowCannotBeRead:
+    def test_begin_anew_behind_the_replay_and_say_so(self) -> None:
+        """Not in its midst: its neighbours' rows decide where a replay begins."""
+        settings = settings_with(row_every=10_000)
+        broker = run_first(settings)
+        positions = {partition: at.position for partition, at in broker.committed.items()}
+        assert {at.resume_from for at in broker.committed.values()} <= {0, 1}
+        for partition in broker.records:
+            key = encode_key("s0", "somebody")
+            broker.sent.append(Message(STATE_TOPIC, key, b"no row", partition.partition))
+        sent = len(broker.sent)
+        feed_more(broker, 90, seed=6)
+        _, heard = restart(broker, settings)
+        assert [event.count for event in heard.heard(RowsUnreadable)] == [1, 1]
+        since = published(MemoryBroker(sent=broker.sent[sent:]))
+        for partition, position in positions.items():
+            ours = [m for m in since if m["input"]["partition"] == partition.partition]
+            begun = [m for m in ours if m["series"] == "s0"]
+            assert all(message["input"]["first_offset"] >= position for message in begun)
+            windows = [message for message in begun if "cold" not in message["flags"]]
+            assert ["reset" in m["flags"] for m in windows] == [True] + [False] * (len(windows) - 1)
+            assert not any("reset" in m["flags"] for m in ours if m["series"] != "s0")
 
 
 class TestReset:

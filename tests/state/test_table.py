@@ -67,6 +67,29 @@ class TestSeries:
                 table.read(column.name, again), fresh.read(column.name, wanted)
             )
 
+    def test_need_not_be_cleared_where_the_caller_writes_them(self) -> None:
+        """A restore writes every saved column; whatever it does not write is as declared."""
+        store = Store()
+        table = SeriesTable(COLUMNS, [store], capacity=1)
+        slot = table.admit(P0, ["a"])
+        for column in table.columns:
+            table.write(column.name, slot, np.ones((1, *column.shape), column.dtype))
+        table.drop(slot)
+        table.admit(P0, ["b"], keep=["count", "far"])
+        assert table["count"][slot].tolist() == [1]
+        assert store.cells[slot].tolist() == [[1, 1]]
+        assert np.isnan(table["ring"][slot]).all()
+        assert table["unsaved_from"][slot].tolist() == [NOT_IN_ROW]
+
+    def test_may_come_in_any_number_at_once(self) -> None:
+        store = Store()
+        table = SeriesTable(COLUMNS, [store], capacity=2)
+        first = table.admit(P0, ["first"])
+        slots = table.admit(P0, [f"s{number}" for number in range(50)])
+        assert len({*first.tolist(), *slots.tolist()}) == 51
+        assert len(store.cells) == 64
+        assert table["count"][slots].tolist() == [-3] * 50
+
     def test_keep_their_cells_and_slots_while_the_table_grows(self) -> None:
         store = Store()
         table = SeriesTable(COLUMNS, [store], capacity=2)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from forecastd.errors import FileError
 from forecastd.ingest.event_time import to_ms
 from forecastd.records import Decoded, Observations, Record, Reject, TopicPartition
-from forecastd.train.disk_recordings import is_json_lines, read_csv, read_json_lines
+from forecastd.train.disk_recordings import Decode, ParseTime, opened, read_csv, read_json_lines
 
 
 @pytest.fixture
@@ -19,7 +21,22 @@ def file(tmp_path: Path) -> Path:
 
 def read(file: Path, text: str) -> Observations:
     file.write_text(text, encoding="utf-8")
-    return read_csv(file, lambda time: to_ms(time, "auto"))
+    return read_table(file, lambda time: to_ms(time, "auto"))
+
+
+def read_table(file: Path, parse_time: ParseTime) -> Observations:
+    with opened(file) as recording:
+        return read_csv(recording, parse_time)
+
+
+def read_lines(file: Path, decode: Decode) -> Observations:
+    with opened(file) as recording:
+        return read_json_lines(recording, decode)
+
+
+def is_json_lines(file: Path) -> bool:
+    with opened(file) as recording:
+        return recording.is_json_lines
 
 
 def fault(file: Path, text: str) -> str:
@@ -88,8 +105,11 @@ class TestCsvFaults:
             ("date,a\n20200101,1\n", f"2: time '20200101', {TIME}"),
             ("date,a\n2020-01-01,1\n\n2020-01-02,n/a\n", f"4: column 'a' is 'n/a', {NUMBER}"),
             ("date,a\n2020-01-01,inf\n", f"2: column 'a' is 'inf', {NUMBER}"),
+            ("date,a\n2020-01-01,1_5\n", f"2: column 'a' is '1_5', {NUMBER}"),
+            ("date,a\n1_577_836_800,1\n", f"2: time '1_577_836_800', {TIME}"),
             ("date,a\n2020-01-01,1e40\n", f"2: column 'a' is '1e40', {NUMBER}"),
             ("date,a\n2020-01-01,1,2\n", "2: 3 cells, wanted 2, as in the header"),
+            ("date,a\n2020-01-01\n", "2: 1 cell, wanted 2, as in the header"),
             (f"date,a\n2020-01-01,{'x' * 99}\n", f"2: column 'a' is '{'x' * 40}...', {NUMBER}"),
             ('date,a\n2020-01-01,"1\n', "2: unexpected end of data, wanted CSV"),
         ],
@@ -104,15 +124,18 @@ class TestCsvFaults:
     def test_of_a_file_that_is_no_text(self, file: Path) -> None:
         file.write_bytes(b"date,a\n\xff\xfe")
         with pytest.raises(FileError, match="not UTF-8 at byte 7, wanted UTF-8 text"):
-            read_csv(file, int)
+            read_table(file, int)
 
 
 class TestJsonLines:
-    def test_are_told_by_their_first_character(self, file: Path) -> None:
+    def test_are_told_by_their_first_character_that_is_no_space(self, file: Path) -> None:
+        """Empty lines are left out when the file is read, so they say nothing of its form."""
         for text, told in [
             ('{"a": 1}\n', True),
+            ('\n \r\n  {"a": 1}\n', True),
             ("[{}]\n", True),
             ("date,a\n", False),
+            ("\n", False),
             ("", False),
         ]:
             file.write_text(text)
@@ -128,7 +151,7 @@ class TestJsonLines:
             empty = Observations(partition, [], none, np.empty((0, 1)), none, none)
             return Decoded(empty, [], 0)
 
-        assert read_json_lines(file, decode).partition == TopicPartition("host.csv", 0)
+        assert read_lines(file, decode).partition == TopicPartition("host.csv", 0)
         assert [(record.offset, record.value) for record in given] == [
             (0, b'{"a": 1}'),
             (2, b'{"a": 2}'),
@@ -147,5 +170,17 @@ class TestJsonLines:
             )
 
         with pytest.raises(FileError) as raised:
-            read_json_lines(file, decode)
+            read_lines(file, decode)
         assert str(raised.value) == f"{file}:2[1]: field 'a' is 'x', wanted a number"
+
+
+@pytest.mark.parametrize(
+    "text", ["\ndate,a\n2020-01-01,1\n", '\n{"a": 1}\n', "date,a\n" + "2020-01-01,1\n" * 9_999]
+)
+def test_a_pipe_is_read_as_the_file_would_be(file: Path, text: str) -> None:
+    """What came through it does not come again, so one opening must do for form and contents."""
+    os.mkfifo(file)
+    with ThreadPoolExecutor(1) as other_end:
+        other_end.submit(file.write_text, text)
+        with opened(file) as recording:
+            assert "".join(recording.lines) == text

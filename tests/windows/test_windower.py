@@ -360,6 +360,36 @@ class TestExpiry:
         assert (table["offset"][slot], table["unsaved_from"][slot]) == (9, 0)
         assert (table["steps"][slot], table["seen"][slot]) == (1, 6)
 
+    def test_a_series_that_expires_within_a_record_makes_one_cold_origin_for_it(self) -> None:
+        """One record, one baseline: what the series was before the gap is not forecast from."""
+        windower = new_windower(series_ttl_ms=500)
+        (cold,) = [
+            o for one in origins(windower, part(P0, [(0, "a", 5), (0, "a", 900)])) for o in one
+        ]
+        assert (cold.phase, cold.origin_ms, cold.tail) == (COLD, 900, (900.0,))
+
+    def test_a_silence_by_the_timestamps_of_its_records_is_one_too(self) -> None:
+        """Its row may be gone by then, so it must not matter whether it is.
+
+        Times that go on where they ended, or begin earlier, are those of a new series, too.
+        """
+        windower = new_windower(series_ttl_ms=500)
+        rows = [(at, "a", 1_000 + at) for at in range(5)] + [(600, "a", 900), (601, "a", 1_010)]
+        found = [origin for one in origins(windower, part(P0, rows)) for origin in one]
+        assert [(o.origin_ms, o.phase) for o in found[-2:]] == [(900, COLD), (1_010, COLD)]
+        assert (windower.expired, windower.late) == (1, 0)
+        again = new_windower(series_ttl_ms=500)
+        halves = origins(again, part(P0, rows[:5])) + origins(again, part(P0, rows[5:]))
+        assert sorted(origin for one in halves for origin in one) == sorted(found)
+
+    def test_a_silence_that_no_timestamp_tells_of_is_none(self) -> None:
+        """A row of an earlier release does not say when its last record was."""
+        windower = new_windower(series_ttl_ms=500)
+        origins(windower, part(P0, [(0, "a", 5)]))
+        windower.table["recorded_ms"][windower.table.slots(P0)] = -1
+        origins(windower, part(P0, [(9_000, "a", 6)]))
+        assert windower.expired == 0
+
     def test_a_gap_of_exactly_the_ttl_is_no_expiry(self) -> None:
         windower = new_windower(series_ttl_ms=500)
         origins(windower, part(P0, [(0, "a", 0), (1, "a", 500)]))

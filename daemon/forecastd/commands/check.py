@@ -14,7 +14,7 @@ from forecastd.commands import LoadSettings, add_settings_arguments
 from forecastd.errors import ForecastdError, TopicError
 
 if TYPE_CHECKING:
-    from forecastd.kafka_topics import TopicAdmin
+    from forecastd.kafka_guarantees import GuaranteeAdmin
     from forecastd.settings import Settings
     from forecastd.settings_sources import Loaded
 
@@ -65,23 +65,29 @@ def _settings(loaded: Loaded) -> Iterator[Line]:
 
 
 def _model(settings: Settings) -> Iterator[Line]:
+    from forecastd.disk_models import load_model
+
     if settings.models.serve is None:
         yield "ok", "models.serve: none, the group's champion forecasts"
-    elif settings.follows_group_models:
+        return
+    if settings.follows_group_models:
         return  # a version: the broker knows
-    elif Path(settings.models.serve).exists():
-        yield "ok", f"models.serve: {settings.models.serve} is there"
-    else:
-        found = f"models.serve: {settings.models.serve} is not there"
-        yield "wrong", f"{found}, wanted the path of a model; forecastd train makes one"
+    try:
+        model = load_model(Path(settings.models.serve))
+        model.architecture.check_fits(settings)
+    except ForecastdError as error:
+        yield from _wrong(error)
+        return
+    fits = f"{model.version}, {model.architecture.describe()}; it fits"
+    yield "ok", f"models.serve: {settings.models.serve} is {fits}"
 
 
 def _kafka(settings: Settings) -> Iterator[Line]:
     from forecastd.kafka_connection import unreachable
-    from forecastd.kafka_topics import TopicAdmin
+    from forecastd.kafka_guarantees import GuaranteeAdmin
 
     try:
-        admin = TopicAdmin(settings.kafka, _PATIENCE_S)
+        admin = GuaranteeAdmin(settings.kafka, _PATIENCE_S)
     except ForecastdError as error:
         yield from _wrong(error)
         return
@@ -92,11 +98,11 @@ def _kafka(settings: Settings) -> Iterator[Line]:
             yield "wrong", f"kafka.bootstrap_servers: answered, but {obstacle}, wanted {wanted}"
         if all(obstacles):
             return
-        for step in (_cluster, _topics, _group, _group_models):
+        for step in (_cluster, _topics, _group, _group_models, _delivery, _transactions):
             yield from _attempt(step, admin, settings)
 
 
-def _cluster(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
+def _cluster(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
     from forecastd.topic_plan import counted
 
     cluster = admin.cluster()
@@ -107,8 +113,8 @@ def _cluster(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
         yield "hint", "kafka: 1 broker, wanted 3; whatever it holds is gone with its disk"
 
 
-def _topics(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
-    from forecastd.topic_plan import counted, missing_topic
+def _topics(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
+    from forecastd.topic_plan import counted, missing_topic, outgrown_topic
 
     inspection = admin.inspect(settings)
     for name, shape in inspection.there.items():
@@ -116,6 +122,12 @@ def _topics(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
             yield "ok", f"topic {name}: {counted(shape.partitions, 'partition')}"
     yield from (("wrong", f"topic {fault}") for fault in inspection.faults)
     yield from (("hint", f"topic {hint}") for hint in inspection.hints)
+    for plan in inspection.outgrown:
+        if settings.kafka.create_topics:
+            yield "ok", f"topic {plan.name}: fewer partitions than {plan.like}, the start adds them"
+        else:
+            shape = inspection.there[plan.name]
+            yield "wrong", f"topic {outgrown_topic(plan, shape, settings)}"
     for plan in inspection.missing:
         if not settings.kafka.create_topics and plan.is_optional:
             yield "ok", f"topic {plan.name}: not there, and nothing needs it yet"
@@ -131,7 +143,7 @@ def _topics(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
             yield "ok", f"topic {plan.name}: not there yet, the start would create it"
 
 
-def _group(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
+def _group(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
     group_id = settings.kafka.group_id
     operations = admin.group_operations(group_id)
     if operations is None or "READ" in operations:
@@ -141,7 +153,7 @@ def _group(admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
         yield "wrong", f"{found}, wanted an ACL that allows it"
 
 
-def _group_models(_admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
+def _group_models(_admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
     """Whether the model that should serve is there, and can."""
     from forecastd.models.kafka_models import KafkaModels
 
@@ -163,8 +175,30 @@ def _group_models(_admin: TopicAdmin, settings: Settings) -> Iterator[Line]:
     yield "ok", f"models: {champion.version} serves, {champion.architecture.describe()}"
 
 
+def _delivery(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
+    from forecastd.durability import hollow_promises
+
+    if settings.delivery != "exactly_once":
+        return
+    hollow = list(hollow_promises(admin.durability(settings)))
+    yield from (("hint", sentence) for sentence in hollow)
+    if not hollow:
+        yield "ok", "delivery: exactly_once, and what it stands on survives a broker's death"
+
+
+def _transactions(admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
+    """Those that readers of committed messages wait for, as the daemon is one in either mode."""
+    from forecastd.clock import SystemClock
+
+    for one in admin.open_transactions(settings, SystemClock().now_ms()):
+        if one.open_s * 1000 >= settings.kafka.transaction_timeout:
+            yield "wrong" if one.hangs else "hint", one.sentence(settings.kafka.bootstrap_servers)
+
+
 def _attempt(
-    step: Callable[[TopicAdmin, Settings], Iterator[Line]], admin: TopicAdmin, settings: Settings
+    step: Callable[[GuaranteeAdmin, Settings], Iterator[Line]],
+    admin: GuaranteeAdmin,
+    settings: Settings,
 ) -> Iterator[Line]:
     """The lines of a step; one that cannot be taken is a line too, and the next one is tried."""
     try:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from contextlib import suppress
 
 from forecastd.commands import LoadSettings
 
 NAME = "demo"
 HELP = "run a broker, the daemon and a feed of this machine's live metrics, to look at"
+
+_PORT_MAX = 65_535
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print the summary as JSON, all else to stderr"
     )
-    parser.add_argument("--port", type=int, metavar="N", help="of the page (default: a free one)")
+    parser.add_argument("--port", type=_port, metavar="N", help="of the page (default: a free one)")
 
 
 def main(args: Namespace, _load: LoadSettings) -> int:
@@ -47,3 +50,10 @@ def _seconds(text: str) -> float:
         return parse_duration_ms(text) / 1000
     except PydanticCustomError as error:
         raise ArgumentTypeError(f"{text!r}, wanted {error.message()}") from error
+
+
+def _port(text: str) -> int:
+    with suppress(ValueError):
+        if 0 <= (value := int(text)) <= _PORT_MAX:
+            return value
+    raise ArgumentTypeError(f"{text!r}, wanted a port from 0 (a free one) to {_PORT_MAX}")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from contextlib import suppress
 
 from forecastd.commands import LoadSettings
 
@@ -20,7 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--partitions",
-        type=int,
+        type=_count,
         default=4,
         metavar="N",
         help="of the topic, if it is created (default: 4)",
@@ -32,3 +33,10 @@ def main(args: Namespace, _load: LoadSettings) -> int:
     from forecastd.demo.kafka_feed import feed_main
 
     return feed_main(args.broker, args.topic, args.partitions)
+
+
+def _count(text: str) -> int:
+    with suppress(ValueError):
+        if (value := int(text)) >= 1:
+            return value
+    raise ArgumentTypeError(f"{text!r}, wanted a whole number, at least 1")

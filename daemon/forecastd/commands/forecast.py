@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -37,6 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def main(args: Namespace, load: LoadSettings) -> int:
     """Forecast every window; say on standard error what was left over."""
+    _check_apart(args.file, args.out)
     settings = load(_shape_of(args.model)).settings
     from forecastd.commands.recordings import read_recording
 
@@ -51,6 +52,15 @@ def main(args: Namespace, load: LoadSettings) -> int:
         f"forecastd: {args.file}: {count} forecasts, {_left_over(loop, recording.partition)}\n"
     )
     return 0
+
+
+def _check_apart(file: Path, out: Path | None) -> None:
+    """Refuse to write over the recording, by whatever name it is given."""
+    from forecastd.errors import FileError
+
+    with suppress(OSError):  # said where the file is opened
+        if out is not None and file.is_file() and out.is_file() and out.samefile(file):
+            raise FileError(f"{out}: the file that is read, wanted another one to write to")
 
 
 def _shape_of(model: Path) -> dict[str, object]:

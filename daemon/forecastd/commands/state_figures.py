@@ -189,7 +189,7 @@ def _restart(
         return "no input", None
     if committed is None and not has_rows:
         return "first start", None
-    gap = offsets_fault(committed, *bounds)
+    gap = offsets_fault(committed, *bounds, has_rows=has_rows)
     return ("replay", None) if gap is None else ("gap", gap)
 
 

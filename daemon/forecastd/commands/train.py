@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,14 +147,14 @@ def _facts(
 
 
 def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise ArgumentTypeError(f"'{text}', wanted a share from 0 to below 1")
-    return value
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) < 1:
+            return value
+    raise ArgumentTypeError(f"'{text}', wanted a share from 0 to below 1")
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ArgumentTypeError(f"'{text}', wanted at least 1")
-    return value
+    with suppress(ValueError):
+        if (value := int(text)) >= 1:
+            return value
+    raise ArgumentTypeError(f"'{text}', wanted a whole number, at least 1")

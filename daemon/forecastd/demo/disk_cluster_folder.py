@@ -6,10 +6,10 @@ import errno
 import fcntl
 import json
 import os
-import time
 from pathlib import Path
 
 from forecastd.demo.errors import EmbeddedKafkaError
+from forecastd.patience import looks
 
 _PATIENCE_S = 3.0
 """A predecessor that was just killed may be on its way out a moment longer."""
@@ -25,23 +25,21 @@ def claim(folder: Path) -> int:
     Raises:
         EmbeddedKafkaError: another broker has it, or it cannot be written to.
     """
-    deadline = time.monotonic() + _PATIENCE_S
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
     except OSError as fault:
         raise _unwritable(folder, fault) from fault
-    while not _locks(lock):
-        if time.monotonic() > deadline:
-            os.close(lock)
-            raise EmbeddedKafkaError(
-                str(folder),
-                "the data of a broker that is running",
-                "a folder of its own",
-                "stop that broker, or give another --data",
-            )
-        time.sleep(0.05)
-    return lock
+    for _ in looks(_PATIENCE_S):
+        if _locks(lock):
+            return lock
+    os.close(lock)
+    raise EmbeddedKafkaError(
+        str(folder),
+        "the data of a broker that is running",
+        "a folder of its own",
+        "stop that broker, or give another --data",
+    )
 
 
 def read_cluster(folder: Path) -> tuple[str, int, int] | None:

@@ -1,4 +1,4 @@
-"""The one error of the embedded broker, worded like all others."""
+"""What can go wrong with the embedded broker, the demo and its feed, worded like all others."""
 
 from __future__ import annotations
 
@@ -18,3 +18,7 @@ class EmbeddedKafkaError(ForecastdError):
     def __init__(self, where: str, found: str, wanted: str, then: str = "") -> None:
         self.where, self.found, self.wanted, self.then = where, found, wanted, then
         super().__init__(f"{where}: {found}, wanted {wanted}" + (f"; {then}" if then else ""))
+
+
+class DemoError(ForecastdError):
+    """A part of the demo cannot start or did not go on; the person who started it must act."""

@@ -56,7 +56,8 @@ class Watch:
                 if self._summary is not None:
                     self._say(self._summary.progress())
             next_s = line_s if self._first_forecast_s else now_s + _POLL_S
-            time.sleep(max(0.0, min(next_s, now_s + 1.0, end_s) - time.monotonic()))
+            pause_s = min(next_s, now_s + 1.0, end_s) - time.monotonic()
+            time.sleep(max(0.0, pause_s))  # noqa: TID251  # paces; Ctrl-C ends it
 
     def look(self) -> None:
         """Sum up; where the daemon does not answer, what was seen before stays."""

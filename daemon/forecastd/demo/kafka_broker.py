@@ -9,12 +9,12 @@ node a folder `node-1`, ... with Kafka's data, its settings and its log `kafka.l
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
 import sys
 import tempfile
-import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +29,7 @@ from forecastd.demo.errors import EmbeddedKafkaError
 from forecastd.demo.kafka_node import KafkaNode, java_command
 from forecastd.demo.kafka_ports import demand_free, free_ports
 from forecastd.demo.kafka_ready import await_ready
+from forecastd.patience import looks
 
 _STOP_S = 30.0
 """How long nodes may take to end by themselves."""
@@ -145,14 +146,13 @@ class EmbeddedKafka:
             EmbeddedKafkaError: about the last of them.
         """
         ended: set[int] = set()
-        while True:
+        for _ in looks(math.inf, pause_s=0.2):
             for node_id in self._nodes.keys() - self.pids.keys() - ended:
                 ended.add(node_id)
                 error = self._nodes[node_id].ended(f"{self._node_count} running nodes")
                 if len(ended) > self._node_count // 2:
                     raise error
-                sys.stderr.write(f"{error}\n")
-            time.sleep(0.2)
+                sys.stderr.write(f"forecastd: {error}\n")
 
     def _lay_out(self) -> None:
         """Claim the folder, settle identity and ports, and format what is not formatted."""
@@ -222,7 +222,11 @@ class EmbeddedKafka:
 
 
 def broker_main(data: Path | None, port: int | None, nodes: int) -> int:
-    """Serve in the foreground until SIGTERM or Ctrl-C; the exit status of `forecastd broker`."""
+    """Serve in the foreground until SIGTERM or Ctrl-C; the exit status of `forecastd broker`.
+
+    Raises:
+        EmbeddedKafkaError: it cannot be started or kept running.
+    """
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with EmbeddedKafka(data, port, nodes) as kafka:
@@ -231,9 +235,6 @@ def broker_main(data: Path | None, port: int | None, nodes: int) -> int:
             kafka.wait()
     except KeyboardInterrupt:
         return 0
-    except EmbeddedKafkaError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
@@ -245,16 +246,19 @@ def _end(nodes: Sequence[KafkaNode]) -> None:
     At once, because they need each other to end: the last of three, asked alone, would always wait
     for ever.
     """
-    deadline = time.monotonic() + _STOP_S
     try:
         for node in nodes:
             node.terminate()
-        while running := [node for node in nodes if node.running_pid is not None]:
-            if len(running) <= len(nodes) // 2:
-                deadline = min(deadline, time.monotonic() + _LAST_STOP_S)
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
+        if _are_at_most(len(nodes) // 2, nodes, _STOP_S):
+            _are_at_most(0, nodes, _LAST_STOP_S)
     finally:
         for node in nodes:
             node.kill()
+
+
+def _are_at_most(count: int, nodes: Sequence[KafkaNode], within_s: float) -> bool:
+    """Whether no more than `count` of them are left running in that time."""
+    return any(
+        sum(node.running_pid is not None for node in nodes) <= count
+        for _ in looks(within_s, pause_s=0.02)
+    )

@@ -13,7 +13,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from pydantic import ValidationError
 
-from forecastd.demo.demo_error import DemoError
+from forecastd.demo.errors import DemoError
 from forecastd.demo.feed_record import feed_record
 from forecastd.demo.psutil_machine import Machine
 from forecastd.demo.seasonal_series import SEASONAL_SERIES

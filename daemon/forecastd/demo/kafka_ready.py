@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Sequence
 
 from forecastd.demo.broker_layout import HOST, ClusterLayout
 from forecastd.demo.kafka_node import KafkaNode
+from forecastd.patience import looks
 
 _START_S = 120.0
 """Three nodes that start on two busy cores, with logs to recover, need a good part of this."""
@@ -21,21 +21,20 @@ def await_ready(starting: Sequence[KafkaNode], layout: ClusterLayout) -> None:
     Raises:
         EmbeddedKafkaError: a node ended, or the time is up.
     """
-    deadline = time.monotonic() + _START_S
-    waiting = list(starting)
-    while waiting:
+    silent = list(starting)
+    ids = {node.node_id for node in starting}
+    wanted = "a running node"
+    for _ in looks(_START_S, pause_s=0.02):
         for node in starting:
-            if node.running_pid is None or time.monotonic() > deadline:
-                raise node.ended("a running node")
-        if _accepts(layout.client_port(waiting[0].node_id)):
-            del waiting[0]
-        else:
-            time.sleep(0.02)
-    wanted = {node.node_id for node in starting}
-    while not wanted <= _listed_brokers(layout.bootstrap):
-        for node in starting:
-            if node.running_pid is None or time.monotonic() > deadline:
-                raise node.ended("a node that clients find in the cluster")
+            if node.running_pid is None:
+                raise node.ended(wanted)
+        while silent and _accepts(layout.client_port(silent[0].node_id)):
+            del silent[0]
+        if not silent:
+            wanted = "a node that clients find in the cluster"
+            if ids <= _listed_brokers(layout.bootstrap):
+                return
+    raise (silent or starting)[0].ended(wanted)
 
 
 def _accepts(port: int) -> bool:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from forecastd.demo.demo_error import DemoError
+from forecastd.demo.errors import DemoError
 
 _RATE_S = 1.0
 """Rates are taken over this time: between two samples a disk mostly does nothing."""

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,13 +13,11 @@ from typing import Self
 
 import forecastd
 from forecastd.demo import kafka_leash
-from forecastd.demo.demo_error import DemoError
+from forecastd.demo.errors import DemoError
 
 _SOURCE_ROOT = Path(forecastd.__file__).parents[1]
 
 _QUOTED_LINES = 8
-
-_POLL_S = 0.02
 
 
 class Child:
@@ -103,11 +100,10 @@ class Child:
             DemoError: it has not; quotes its log on stderr.
         """
         assert self._process is not None, "not started yet"
-        deadline = time.monotonic() + timeout_s
-        while (status := self._process.poll()) is None:
-            if time.monotonic() > deadline:
-                raise self.failure(f"still busy after {timeout_s:g} s", wanted)
-            time.sleep(_POLL_S)
+        try:
+            status = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise self.failure(f"still busy after {timeout_s:g} s", wanted) from None
         if status != 0:
             raise self.failure(_status_text(status), wanted)
 

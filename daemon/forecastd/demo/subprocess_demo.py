@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from forecastd.demo.demo_error import DemoError
-from forecastd.demo.errors import EmbeddedKafkaError
+from forecastd.demo.errors import DemoError, EmbeddedKafkaError
 from forecastd.demo.history import history_csv
 from forecastd.demo.http_daemon import DaemonPage
 from forecastd.demo.http_watch import Watch
@@ -32,6 +31,7 @@ from forecastd.demo.seasonal_series import SEASONAL_SERIES
 from forecastd.demo.subprocess_child import Child
 from forecastd.demo.summary import Summary
 from forecastd.kafka_topics import TopicAdmin
+from forecastd.patience import looks
 
 _SETTINGS = Path(__file__).with_name("demo.toml")
 
@@ -41,7 +41,6 @@ TensorFlow has to prepare for only once."""
 
 _PARTITIONS = 4
 _BROKER_S, _TRAINING_S, _READY_S = 5.0, 300.0, 120.0
-_POLL_S = 0.05
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
 
@@ -195,9 +194,8 @@ class _Demo:
         return Child("daemon", ["run", *_common_words(folder), *words], folder)
 
     def _await_ready(self, daemon: Child) -> DaemonPage:
-        deadline_s = time.monotonic() + _READY_S
         page, waiting_for = None, "a page"
-        while time.monotonic() < deadline_s:
+        for _ in looks(_READY_S):
             daemon.check("a daemon that gets ready")
             if page is None:
                 found = re.search(r"address=(http://\S+)", daemon.log.read_text(errors="replace"))
@@ -207,7 +205,6 @@ class _Demo:
                 if readiness.ok:
                     return page
                 waiting_for = "; ".join(readiness.waiting_for)
-            time.sleep(_POLL_S)
         raise DemoError(f"daemon: after {_READY_S:g} s it waits for {waiting_for}, wanted it ready")
 
     def _say(self, text: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from forecastd.observe.events import Event, ModelScored, SkillFell, Telemetry
 
-LEADS_JUDGED = 2_000
+LEADS_JUDGED = 500
 """Scored leads that one judgement is made of."""
 
 RECOVERED = 0.02

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from forecastd import disk_models
 from forecastd.forecast.bank_columns import Bank
 from forecastd.forecast.forecaster import ServedModel
 from forecastd.settings import Settings
@@ -33,12 +34,12 @@ def load_model(settings: Settings, path: Path) -> Model:
     Raises:
         ModelError: it cannot be read, or does not fit the settings.
     """
-    # TensorFlow takes seconds to load: who serves the baseline never waits for it.
-    from forecastd import disk_models
-    from forecastd.keras_network import KeyedNetwork
-
     stored = disk_models.load_model(path)
     architecture = stored.architecture.fit(settings)
+    # TensorFlow takes seconds to load: who serves the baseline, or names a model that is none,
+    # never waits for it.
+    from forecastd.keras_network import KeyedNetwork
+
     network = KeyedNetwork(architecture, rows=_FIRST_SLOTS * settings.windows.phases)
     network.set_weights(stored.weights)
     network.warm_up()

@@ -8,6 +8,7 @@ every forecast is scored exactly once, when its window of actuals is full.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -201,9 +202,9 @@ class Scoring:
         self._report_model(scaled[is_judged & ~arrived.is_silent])
         published = np.where(in_shadow[:, None, None, None], scaled[:, [1, 1]], scaled)
         by_model = is_model & ~in_shadow
-        for source, where in (("model", by_model), ("baseline", ~by_model)):
-            heard = where & ~arrived.is_silent
-            self._report(source, published[heard], inside[heard])
+        of_model, of_baseline = by_model & ~arrived.is_silent, ~by_model & ~arrived.is_silent
+        self._report("model", published[of_model], inside[of_model])
+        self._report("baseline", published[of_baseline], inside[of_baseline])
         return is_judged, scaled.sum(axis=(2, 3))
 
     def _report_model(self, scaled: Floats) -> None:
@@ -212,12 +213,12 @@ class Scoring:
             leads = scaled[:, 0].size
             self.telemetry.emit(ModelScored(len(scaled), leads, error, naive_error))
 
-    def _report(self, source: str, scaled: Floats, inside: Bools) -> None:
+    def _report(self, source: Literal["model", "baseline"], scaled: Floats, inside: Bools) -> None:
         if not len(scaled):
             return
         self.telemetry.emit(
             ForecastsScored(
-                source="model" if source == "model" else "baseline",
+                source=source,
                 leads=inside.size,
                 error=float(scaled[:, 0].sum()),
                 naive_error=float(scaled[:, 1].sum()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -11,9 +12,24 @@ from forecastd.records import Ints
 
 TimeFormat = Literal["auto", "iso8601", "s", "ms", "us", "ns"]
 
+TIME_WANTED: dict[TimeFormat, str] = {
+    "auto": "ISO 8601 or a Unix time",
+    "iso8601": "ISO 8601 text",
+    "s": "a Unix time in seconds",
+    "ms": "a Unix time in milliseconds",
+    "us": "a Unix time in microseconds",
+    "ns": "a Unix time in nanoseconds",
+}
+"""What a form of the event time asks for, in a sentence."""
+
 _PER_MS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_MS = 86_400_000
+
+# The end of a day in ISO 8601, which some versions of Python read and others do not. By what stands
+# before it the minute 24, week 24 and an offset of 24 hours are told from it.
+_MIDNIGHT = re.compile(r"(?<=[^\dW:.,+-])24(?=(:?00){0,2}([.,]0+)?(Z|[+-]|$))")
 
 # From 1990 to 2286 (ten digits of seconds) the ranges of the four units do not overlap.
 _AUTO = ((10**11, "s"), (10**14, "ms"), (10**17, "us"), (10**20, "ns"))
@@ -92,8 +108,10 @@ def _unit(time: float) -> str:
 
 
 def _iso_ms(text: str) -> int:
-    moment = datetime.fromisoformat(text.strip().upper())  # RFC 3339 allows a small t and z
+    text, midnights = _MIDNIGHT.subn("00", text.strip().upper())  # RFC 3339: a small t and z, too
+    moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+    since_ms = since.days * _DAY_MS + since.seconds * 1000 + since.microseconds // 1000
+    return since_ms + midnights * _DAY_MS

@@ -8,7 +8,6 @@ and not safe: what one sender wrote could be read as the record of another.)
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, compress, repeat
@@ -19,7 +18,14 @@ import msgspec
 import numpy as np
 
 from forecastd.errors import DecodeError
-from forecastd.ingest.event_time import TimeFormat, to_ms, to_ms_or_zero, whole_numbers_to_ms
+from forecastd.ingest.event_time import (
+    TIME_WANTED,
+    TimeFormat,
+    to_ms,
+    to_ms_or_zero,
+    whole_numbers_to_ms,
+)
+from forecastd.ingest.json_faults import invalid
 from forecastd.records import (
     EARLIEST_MS,
     SERIES_BYTES_MAX,
@@ -118,7 +124,7 @@ class JsonDecoder:
         try:
             parsed = self._decoder.decode(value)
         except msgspec.ValidationError as error:
-            raise _invalid(at, str(error)) from error
+            raise invalid(at, str(error)) from error
         except RecursionError as error:
             raise DecodeError(at, "json", "JSON nested too deeply", "an observation") from error
         except _NOT_DECODED as error:
@@ -221,7 +227,7 @@ class JsonDecoder:
             try:
                 at_ms = min(to_ms(time, self._fields.time_format), 2**62)
             except (ValueError, OverflowError) as error:
-                wanted = f"a time ({self._fields.time_format})"
+                wanted = TIME_WANTED[self._fields.time_format]
                 raise DecodeError(at, "time", f"{where} is {_quoted(time)}", wanted) from error
         found = f"{where} is {_quoted(time)}"
         if at_ms < EARLIEST_MS:
@@ -284,33 +290,3 @@ def _utf8(key: bytes | None) -> str:
 def _quoted(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _invalid(at: str, said: str) -> DecodeError:
-    """What msgspec says of JSON that has another form, in our words and under our reason.
-
-    Its sentences are `Object missing required field `x`` and `Expected `a`, got `b``, with the
-    place behind them as a JSON path.
-    """
-    said, _, path = said.partition(" - at `")
-    numbered = re.fullmatch(r"\$(\[\d*\])?\.?(.*)", path.rstrip("`") or "$")
-    assert numbered is not None, path
-    at, place = at + (numbered[1] or ""), numbered[2]
-    missing = re.fullmatch(r"Object missing required field `(.*)`", said)
-    if missing:
-        name = f"{place}.{missing[1]}".lstrip(".")
-        return DecodeError(at, "missing", f"no field '{name}'", "one")
-    types = re.fullmatch(r"Expected `(.*)`, got `(.*)`", said)
-    if types:
-        wanted = types[1].replace("|", "or")
-        if not place:
-            return DecodeError(at, "shape", f"JSON of type {types[2]}", wanted)
-        return DecodeError(at, "type", f"field '{place}' is of type {types[2]}", wanted)
-    if "out of range" in said and not place:
-        return DecodeError(at, "shape", "a number out of range", "an object")
-    if "out of range" in said:
-        found = f"field '{place}' is out of range"
-        is_whole = said.startswith("Integer")
-        wanted = "a number of fewer digits" if is_whole else "a finite number in float32's range"
-        return DecodeError(at, "number", found, wanted)
-    return DecodeError(at, "type", said[:1].lower() + said[1:], "an observation")

@@ -58,14 +58,17 @@ class KafkaSource:
                 heartbeat_interval_ms=max(settings.kafka.session_timeout // 3, 1),
                 max_poll_interval_ms=settings.kafka.max_poll_interval,
                 partition_assignment_strategy=[CooperativeStickyAssignor()],
+                metadata_max_age_ms=settings.kafka.metadata_max_age,
                 enable_auto_commit=False,
-                auto_offset_reset="earliest",
+                # Records that retention was faster to delete are a gap, not a new beginning.
+                auto_offset_reset="none",
                 isolation_level="read_committed",
                 max_poll_records=settings.ingest.poll_records,
                 max_partition_fetch_bytes=_FETCH_BYTES,
                 allow_auto_create_topics=False,
             )
             self._notes.pause = self._consumer.pause
+            self._notes.seek = self._consumer.seek
             self._consumer.subscribe(topics=list(settings.ingest.topics), listener=self._notes)
 
     def poll(self, timeout_s: float) -> Polled:
@@ -181,6 +184,7 @@ class _Notes(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has
         self._lock = threading.Lock()
         self._seen: list[tuple[Kind, tuple[TopicPartition, ...]]] = []
         self.pause: Any = None
+        self.seek: Any = None
 
     def take(self) -> list[tuple[Kind, tuple[TopicPartition, ...]]]:
         with self._lock:
@@ -190,6 +194,9 @@ class _Notes(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has
     def on_partitions_assigned(self, assigned: Any) -> None:
         # The same poll could otherwise return records before their state is restored.
         self.pause(*assigned)
+        # Or the client would look for a place by itself, and fail where none is committed.
+        for partition in assigned:
+            self.seek(partition, 0)
         self._note("assigned", assigned)
 
     def on_partitions_revoked(self, revoked: Any) -> None:

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from forecastd.errors import TopicError
-from forecastd.records import Committed, Message, Polled, TopicPartition
+from forecastd.records import Committed, Message, Polled, ReadSoFar, TopicPartition
 
 Request = Literal["poll", "send", "commit", "rows"]
 """What a client asks of the broker."""
@@ -217,6 +217,7 @@ class MemoryRowReader:
     state_topic: str
     read_rows: int = 5_000
     _rows: deque[tuple[bytes, bytes | None]] = field(default_factory=deque)
+    _so_far: ReadSoFar = field(default_factory=lambda: ReadSoFar("", 0, 0))
 
     def start(self, partition: TopicPartition) -> int:
         """Begin with the rows of an input partition."""
@@ -225,6 +226,8 @@ class MemoryRowReader:
             for message in self.broker.messages(self.state_topic.format(partition.topic))
             if message.partition == partition.partition
         )
+        where = f"{self.state_topic.format(partition.topic)}[{partition.partition}]"
+        self._so_far = ReadSoFar(where, 0, len(self._rows))
         return len(self._rows)
 
     def read(
@@ -236,7 +239,13 @@ class MemoryRowReader:
         rows = list(islice(self._rows, self.read_rows))
         for _ in rows:
             self._rows.popleft()
+        self._so_far = self._so_far._replace(position=self._so_far.end - len(self._rows))
         return rows, not self._rows
+
+    @property
+    def so_far(self) -> ReadSoFar:
+        """How far that is."""
+        return self._so_far
 
     def close(self) -> None:
         """Nothing to close."""

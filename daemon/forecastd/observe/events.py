@@ -6,6 +6,7 @@ decided by its listeners. Label values come from closed lists, never from a seri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -205,6 +206,14 @@ class SeriesEvicted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesCollected(Event):
+    """Series dropped, with their rows, because they were away for `state.series_ttl`."""
+
+    partition: TopicPartition
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesLosesObservations(Event):
     """More than 1 % of a series' observations had an equal or older time. Said once a series."""
 
@@ -256,6 +265,23 @@ class RestoreStarted(Event):
 
     partition: TopicPartition
     rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreMoved(Event):
+    """How much of a partition's rows has been read; `rows_read` grows to about `rows`."""
+
+    partition: TopicPartition
+    rows_read: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreBlocked(Event):
+    """A partition waits for an operator, the others being served; told at every attempt."""
+
+    partition: TopicPartition
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +349,16 @@ class TopicCreated(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TopicGrown(Event):
+    """A state topic was given the partitions that its input topic `like` has got since."""
+
+    topic: str
+    like: str
+    partitions_before: int
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
 class BrokerLost(Event):
     """A turn of the loop could not be finished.
 
@@ -331,6 +367,24 @@ class BrokerLost(Event):
 
     reason: str
     retry_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StableOffsetsSeen(Event):
+    """For how long readers of committed messages have not got on, by partition, in seconds.
+
+    0 where no message waits for a transaction, or where they get on.
+    """
+
+    standstill: Mapping[TopicPartition, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadersHeldUp(Event):
+    """Readers of committed messages wait for a transaction; the sentence says for which."""
+
+    partition: TopicPartition
+    transaction: str
 
 
 @dataclass(frozen=True, slots=True)

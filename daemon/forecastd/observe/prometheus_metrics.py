@@ -90,6 +90,10 @@ class WindowsMetrics:
             "forecastd_series_evicted_total",
             "Series dropped because a partition held more than windows.max_series",
         )
+        self.collected = declare.counter(
+            "forecastd_series_collected_total",
+            "Series removed, with their rows, after state.series_ttl without a record",
+        )
         self.reset = declare.counter(
             "forecastd_series_reset_total",
             "Series that began again from nothing because of a gap in their records",
@@ -123,12 +127,12 @@ class ForecastMetrics:
         )
         self.error = declare.counter(
             "forecastd_scaled_error_total",
-            "Sum over scored leads of the absolute error, in spreads of the series",
+            "Sum over scored leads of the absolute error in spreads of the series, each at most 10",
             SOURCE,
         )
         self.naive_error = declare.counter(
             "forecastd_naive_scaled_error_total",
-            "The same sum for the naive forecast of the same leads",
+            "The same sum, likewise limited, for the naive forecast of the same leads",
             SOURCE,
         )
         self.intervals = declare.counter(
@@ -192,9 +196,19 @@ class StateMetrics:
         self.restore_seconds = declare.histogram(
             "forecastd_restore_duration_seconds", "Time to read a partition's rows", RESTORE_BUCKETS
         )
+        self.restore_read = declare.gauge(
+            "forecastd_restore_read_rows",
+            "Rows read of the partition that is being restored; 0 while none is",
+        )
+        self.restore_wanted = declare.gauge(
+            "forecastd_restore_wanted_rows", "About how many rows it has"
+        )
+        self.restore_elapsed = declare.gauge(
+            "forecastd_restore_elapsed_seconds", "Time since its first row was asked for"
+        )
         self.offsets_resets = declare.counter(
             "forecastd_offsets_resets_total",
-            "Partitions started cold: committed offsets not ours, or below what is kept",
+            "Partitions started cold: committed offsets not ours, below what is kept, or rows gone",
         )
         self.last_commit = declare.gauge(
             "forecastd_last_commit_timestamp_seconds",
@@ -254,6 +268,11 @@ class ProcessMetrics:
         self.broker_errors = declare.counter(
             "forecastd_broker_errors_total",
             "Turns of the loop given up because the broker did not do what was asked",
+        )
+        self.standstill = declare.gauge(
+            "forecastd_stable_offset_standstill_seconds",
+            "How long one open transaction has kept readers of committed messages waiting, else 0",
+            PARTITION,
         )
 
 

@@ -24,13 +24,16 @@ from forecastd.observe.events import (
     PartitionRestored,
     Rebalanced,
     RecordsRejected,
+    RestoreMoved,
     RestoreStarted,
     RowsSaved,
     RowsUnreadable,
+    SeriesCollected,
     SeriesCounted,
     SeriesEvicted,
     SeriesLosesObservations,
     SeriesNotLearnt,
+    StableOffsetsSeen,
     StageTimed,
     StateReset,
     TurnCompleted,
@@ -57,6 +60,8 @@ class PrometheusTelemetry:
         self._clock = clock
         self._health = Health(started_s=clock.monotonic_s())
         self._moved: dict[TopicPartition, PartitionMoved] = {}
+        self._restore_began_s: float | None = None
+        self._metrics.state.restore_elapsed.set_function(self._restore_elapsed_s)
         self._scores = {"model": ScoreWindow(), "baseline": ScoreWindow()}
         for source in self._scores:
             self._metrics.forecast.skill.labels(source).set(math.nan)
@@ -86,6 +91,7 @@ class PrometheusTelemetry:
             ForecastsScored: self._forecasts_scored,
             SeriesCounted: self._series_counted,
             SeriesEvicted: lambda event: self._metrics.windows.evicted.inc(event.count),
+            SeriesCollected: lambda event: self._metrics.windows.collected.inc(event.count),
             SeriesLosesObservations: lambda _: self._metrics.windows.losing.inc(),
             StateReset: lambda event: self._metrics.forecast.state_resets.inc(event.count),
             RowsSaved: self._rows_saved,
@@ -98,11 +104,13 @@ class PrometheusTelemetry:
         return {
             LoopTurned: self._loop_turned,
             Rebalanced: self._rebalanced,
-            RestoreStarted: self._follow_health,
+            RestoreStarted: self._restore_started,
+            RestoreMoved: self._restore_moved,
             PartitionRestored: self._partition_restored,
             PartitionReady: self._follow_health,
             OffsetsReset: lambda _: self._metrics.state.offsets_resets.inc(),
             BrokerLost: self._broker_lost,
+            StableOffsetsSeen: self._stable_offsets_seen,
         }
 
     def _stage_timed(self, event: StageTimed) -> None:
@@ -181,10 +189,30 @@ class PrometheusTelemetry:
         self._metrics.train.windows.inc(event.windows)
         self._metrics.train.window_bytes.inc(event.bytes)
 
+    def _restore_started(self, event: RestoreStarted) -> None:
+        self._restore_began_s = self._clock.monotonic_s()
+        self._restore_moved(RestoreMoved(event.partition, 0, event.rows))
+        self._follow_health(event)
+
+    def _restore_moved(self, event: RestoreMoved) -> None:
+        self._metrics.state.restore_read.set(event.rows_read)
+        self._metrics.state.restore_wanted.set(event.rows)
+
+    def _restore_elapsed_s(self) -> float:
+        """Asked at every scrape, so that it grows while a restore is stuck."""
+        began_s = self._restore_began_s
+        return 0.0 if began_s is None else self._clock.monotonic_s() - began_s
+
+    def _restore_ended(self) -> None:
+        self._restore_began_s = None
+        self._metrics.state.restore_read.set(0)
+        self._metrics.state.restore_wanted.set(0)
+
     def _partition_restored(self, event: PartitionRestored) -> None:
         self._metrics.state.restores.inc()
         self._metrics.state.restored_series.inc(event.series)
         self._metrics.state.restore_seconds.observe(event.seconds)
+        self._restore_ended()
 
     def _loop_turned(self, event: LoopTurned) -> None:
         self._metrics.process.last_turn.set(self._clock.now_ms() / 1_000)
@@ -203,6 +231,10 @@ class PrometheusTelemetry:
                 self._forget(partition)
         self._follow_health(event)
 
+    def _stable_offsets_seen(self, event: StableOffsetsSeen) -> None:
+        for partition, seconds in event.standstill.items():
+            self._metrics.process.standstill.labels(*partition).set(seconds)
+
     def _forget(self, partition: TopicPartition) -> None:
         """Another instance reports this partition from now on."""
         if self._moved.pop(partition, None) is not None:
@@ -216,3 +248,5 @@ class PrometheusTelemetry:
         process.ready.set(readiness(self._health).ok)
         process.partitions.set(len(self._health.assigned))
         process.restoring.set(len(self._health.restoring))
+        if not self._health.restoring:  # also where the partition was taken away
+            self._restore_ended()

@@ -64,7 +64,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         skill: 1 - error / error of the naive forecast: 0 is no better, 1 is perfect.
         coverage: share of actuals inside the outermost interval.
         source: `model` once a model serves, else `baseline`.
-        series: the busiest, busiest first.
+        series: the busiest, by name, so that a chart stays in its place.
     """
 
     at_ms: int = 0

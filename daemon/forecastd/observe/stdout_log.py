@@ -19,8 +19,10 @@ from forecastd.observe.events import (
     OffsetsReset,
     PartitionReady,
     PartitionRestored,
+    ReadersHeldUp,
     Rebalanced,
     RecordsRejected,
+    RestoreBlocked,
     RestoreStarted,
     RowsUnreadable,
     SeriesEvicted,
@@ -33,6 +35,7 @@ from forecastd.observe.events import (
     Stopped,
     Stopping,
     TopicCreated,
+    TopicGrown,
 )
 from forecastd.observe.rate_limit import OncePer
 from forecastd.observe.stdout_lines import LogFormat, make_logger
@@ -72,14 +75,17 @@ class StdoutLog:
             SeriesLosesObservations: self._series_loses_observations,
             SkillFell: self._skill_fell,
             BrokerLost: self._broker_lost,
+            ReadersHeldUp: lambda e: self._repeat(e, str(e.partition), 1, e.transaction),
             Rebalanced: self._rebalanced,
             RestoreStarted: self._restore_started,
+            RestoreBlocked: lambda e: self._repeat(e, e.reason, 1, e.reason),
             PartitionRestored: self._partition_restored,
             PartitionReady: self._partition_ready,
             OffsetsReset: self._offsets_reset,
             ModelServed: self._model_served,
             SeriesNotLearnt: self._series_not_learnt,
             TopicCreated: self._topic_created,
+            TopicGrown: self._topic_grown,
             SettingWarned: self._setting_warned,
             Started: self._started,
             Stopping: self._stopping,
@@ -121,6 +127,15 @@ class StdoutLog:
                 count=count,
                 example=example,
             )
+        elif kind is ReadersHeldUp:
+            self._log.error(
+                "readers of committed messages wait for a transaction",
+                partition=what,
+                count=count,
+                transaction=example,
+            )
+        elif kind is RestoreBlocked:
+            self._log.error(f"restore waits; {what}")
         elif kind is BrokerLost:
             self._log.warning(
                 "the broker did not do what was asked; going on from the last commit",
@@ -230,6 +245,16 @@ class StdoutLog:
 
     def _topic_created(self, event: TopicCreated) -> None:
         self._log.info("topic created", topic=event.topic, partitions=event.partitions)
+
+    def _topic_grown(self, event: TopicGrown) -> None:
+        self._log.warning(
+            "an input topic has grown, and its state topic with it; a series whose records now come"
+            " in another partition is a new series there and starts cold",
+            topic=event.like,
+            state_topic=event.topic,
+            partitions_before=event.partitions_before,
+            partitions=event.partitions,
+        )
 
     def _setting_warned(self, event: SettingWarned) -> None:
         self._log.warning(event.consequence, setting=event.setting)

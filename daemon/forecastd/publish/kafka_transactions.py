@@ -9,12 +9,14 @@ superfluous closes a hole that was reproduced:
   the broker does not fence. So the snapshot that belongs to the poll is checked and used.
 - Nothing of a failed transaction may be used again, or the next one carries its stale offsets: so
   any failure is a `BrokerError`, on which the whole client is dropped.
-- The end of a transaction is waited for without a limit: so a watchdog bounds it.
+- The end of a transaction is waited for without a limit: so we wait for it ourselves, and a
+  watchdog bounds whatever else may hang.
 - Between two transactions the sender sleeps for `retry_backoff_ms`: so that is short.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from secrets import token_hex
 from typing import Any, Protocol
@@ -26,10 +28,14 @@ from forecastd.errors import BrokerError
 from forecastd.kafka_connection import broker_errors, build_client
 from forecastd.kafka_offsets import kafka_offsets
 from forecastd.ports import Timer
-from forecastd.publish.kafka_sink import producer_options, send_all
-from forecastd.records import Turn
+from forecastd.publish.kafka_sink import close_producer, producer_options, send_all
+from forecastd.records import Committed, TopicPartition, Turn
 from forecastd.settings import Settings
 from forecastd.watchdog import Watchdog
+
+_PROCESS = token_hex(8)
+"""In place of `kafka.instance_id`: a client after a failed one ends what that has left open, where
+another id would have to wait for the time-out of the transaction."""
 
 RETRY_BACKOFF_MS = 10
 """Pause of the sender while the markers of the transaction before are still being written."""
@@ -56,9 +62,11 @@ class KafkaTransactions:
     def open(cls, settings: Settings, source: Reader, watchdog: Watchdog) -> KafkaTransactions:
         """Connect, and end whatever an earlier process of the same id has left open."""
         kafka = settings.kafka
-        instance = kafka.instance_id or token_hex(8)
-        # Beyond the transaction's own time-out the broker has aborted it anyway.
-        timeout_s = min(kafka.delivery_timeout, kafka.transaction_timeout) / 1000
+        instance = kafka.instance_id or _PROCESS
+        # A coordinator looks for what it must abort every 10 s only. Until then a client that waits
+        # goes on sooner than one that begins anew: where a broker died, leaders are elected after
+        # its session of 9 s.
+        timeout_s = min(kafka.delivery_timeout, 1.5 * kafka.transaction_timeout) / 1000
         options = producer_options(settings) | {
             "transactional_id": f"{kafka.group_id}-{instance}",
             "transaction_timeout_ms": kafka.transaction_timeout,
@@ -79,15 +87,34 @@ class KafkaTransactions:
         is_stable = member.generation_id >= 0 and member.member_id
         if not is_stable or member.state != MemberState.STABLE:
             raise BrokerError(f"transaction: {member.state} in the group, wanted a stable member")
-        with broker_errors("transaction"), self.watchdog.bound("transaction", 2 * self.timeout_s):
+        # Four waits, none longer than the time-out: for topics, messages, offsets and the end.
+        with broker_errors("transaction"), self.watchdog.bound("transaction", 5 * self.timeout_s):
             self.producer.begin_transaction()
             with timer.timed("publish"):
                 send_all(self.producer, [*turn.published, *turn.rows], self.timeout_s)
             with timer.timed("commit"):
-                self.producer.send_offsets_to_transaction(kafka_offsets(turn.commits), member)
-                self.producer.commit_transaction()
+                self._commit(turn.commits, member)
+
+    def _commit(self, commits: Mapping[TopicPartition, Committed], member: Any) -> None:
+        """Send the offsets and end the transaction, as the producer does but for its patience.
+
+        Raises:
+            BrokerError: no answer in time; whether it is committed shows at the next start.
+        """
+        manager = self.producer._transaction_manager  # noqa: SLF001  # nothing public has a limit
+        steps: Sequence[tuple[str, Callable[[], Any]]] = (
+            (
+                "offsets",
+                lambda: manager.send_offsets_to_transaction(kafka_offsets(commits), member),
+            ),
+            ("commit", manager.begin_commit),
+        )
+        for what, begin in steps:
+            result = begin()
+            self.producer._sender.wakeup()  # noqa: SLF001
+            if not result.wait(timeout_ms=self.timeout_s * 1000):
+                raise BrokerError(f"transaction: no answer to its {what} in {self.timeout_s:g} s")
 
     def close(self, timeout_s: float) -> None:
         """Give the producer up; the broker aborts what it left open."""
-        with broker_errors("producer"):
-            self.producer.close(timeout=timeout_s)
+        close_producer(self.producer, timeout_s)

@@ -6,13 +6,14 @@ daemon which starts meanwhile can be overlooked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kafka import TopicPartition as KafkaPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import (
+    CoordinatorLoadInProgressError,
     CoordinatorNotAvailableError,
     GroupSubscribedToTopicError,
     NoError,
@@ -23,8 +24,11 @@ from kafka.structs import OffsetAndMetadata
 from forecastd.commit_metadata import metadata_of, read_commit
 from forecastd.errors import BrokerError, StateError, TopicError
 from forecastd.kafka_topics import TopicAdmin
+from forecastd.patience import looks
 from forecastd.records import Committed, TopicPartition
 from forecastd.settings import Settings
+
+_ASKED_AGAIN_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +80,12 @@ class GroupAdmin(TopicAdmin):
         Raises:
             StateError: the broker does not tell.
         """
-        try:
-            with self._answers(f"describe group {self._group}"):
-                found: dict[str, Any] = self._client.describe_groups([self._group])[self._group]
-        except BrokerError as error:
-            if isinstance(error.__cause__, CoordinatorNotAvailableError):
-                return []  # a cluster that never had a group
-            raise
+        described = self._coordinated(
+            f"describe group {self._group}", lambda: self._client.describe_groups([self._group])
+        )
+        if described is None:
+            return []
+        found: dict[str, Any] = described[self._group]
         fault = found["error"] or ""
         if fault and "GroupIdNotFound" not in fault:
             raise StateError(f"group {self._group}: {fault}, wanted its members")
@@ -93,16 +96,15 @@ class GroupAdmin(TopicAdmin):
 
     def committed(self, topics: Sequence[str]) -> dict[TopicPartition, Committed]:
         """The group's commits in those topics; partitions without one are left out."""
-        try:
-            with self._answers(f"tell the offsets of group {self._group}"):
-                found = self._client.list_group_offsets({self._group: None})[self._group]
-        except BrokerError as error:
-            if isinstance(error.__cause__, CoordinatorNotAvailableError):
-                return {}
-            raise
+        listed = self._coordinated(
+            f"tell the offsets of group {self._group}",
+            lambda: self._client.list_group_offsets({self._group: None}),
+        )
+        if listed is None:
+            return {}
         return {
             TopicPartition(*partition): read_commit(commit.offset, commit.metadata)
-            for partition, commit in found.items()
+            for partition, commit in listed[self._group].items()
             if partition.topic in topics and commit.offset >= 0
         }
 
@@ -145,6 +147,25 @@ class GroupAdmin(TopicAdmin):
         kafka = [KafkaPartition(*partition) for partition in partitions]
         with self._answers(f"remove offsets of group {self._group}"):
             self._demand(self._client.delete_group_offsets(self._group, kafka))
+
+    def _coordinated(self, what: str, ask: Callable[[], Any]) -> Any:
+        """What the group's coordinator answers; None in a cluster that never had a group.
+
+        One that was only just elected still loads the group, and says so: it is asked again.
+        """
+        told: BrokerError | None = None
+        for _ in looks(self._settings.request_timeout / 1000, _ASKED_AGAIN_S):
+            try:
+                with self._answers(what):
+                    return ask()
+            except BrokerError as error:
+                if isinstance(error.__cause__, CoordinatorNotAvailableError):
+                    return None
+                if not isinstance(error.__cause__, CoordinatorLoadInProgressError):
+                    raise
+                told = error
+        assert told is not None, "asked at least once"
+        raise told
 
     def _commit(self, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         if not offsets:

@@ -7,14 +7,15 @@ not a record was seen there: the markers of transactions take offsets, too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kafka import KafkaAdminClient, KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.admin import OffsetSpec
+from kafka.errors import UnknownTopicOrPartitionError
 
 from forecastd.kafka_connection import broker_errors, build_client, connection_options
-from forecastd.records import TopicPartition
+from forecastd.records import ReadSoFar, TopicPartition
 from forecastd.settings import Settings
 
 _FETCH_BYTES = 16 * 1024 * 1024
@@ -23,42 +24,59 @@ _FETCH_BYTES = 16 * 1024 * 1024
 class KafkaRowReader:
     """Reads one partition of a state topic at a time; connected while there is one to read."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, add_partitions: Callable[[], None] | None = None
+    ) -> None:
+        """Connect later.
+
+        Args:
+            settings: where the topics are.
+            add_partitions: called where the state topic lacks a partition; None: that is an error.
+        """
         self._settings = settings
+        self._add_partitions = add_partitions
         self._timeout_ms = settings.kafka.request_timeout
         self._consumer: KafkaConsumer | None = None
         self._admin: KafkaAdminClient | None = None
         self._partition: KafkaPartition | None = None
-        self._end = 0
+        self._so_far = ReadSoFar("", 0, 0)
 
     def start(self, partition: TopicPartition) -> int:
-        """Begin with the rows of an input partition; returns about how many there are."""
+        """Begin with the rows of an input partition; returns about how many there are.
+
+        Raises:
+            TopicError: the state topic lacks the partition, and an operator must add it.
+        """
         topic = self._settings.state_topic(partition.topic)
         self._partition = kafka = KafkaPartition(topic, partition.partition)
         with broker_errors(f"rows of {partition}"):
             self._connect()
-            assert self._admin is not None, "connected"
+            end = self._end_of(kafka)
             assert self._consumer is not None, "connected"
-            # Of the log, not of what is committed: see above.
-            ends = self._admin.list_partition_offsets({kafka: OffsetSpec.LATEST})
-            self._end = int(ends[kafka].offset)
             self._consumer.assign([kafka])
             self._consumer.seek_to_beginning(kafka)
             at = self._consumer.position(kafka, timeout_ms=self._timeout_ms)
-        return max(self._end - (at or 0), 0)
+        self._so_far = ReadSoFar(str(TopicPartition(*kafka)), at or 0, end)
+        return max(end - (at or 0), 0)
 
     def read(self, timeout_s: float) -> tuple[Sequence[tuple[bytes, bytes | None]], bool]:
         """Next keys and rows (None: tombstone) in order, and whether that was the end."""
         consumer, partition = self._consumer, self._partition
         assert consumer is not None, "read before start"
         with broker_errors(f"rows in {partition}"):
-            at = consumer.position(partition, timeout_ms=self._timeout_ms)
-            if at is not None and at >= self._end:
+            if self._so_far.position >= self._so_far.end:
                 return [], True
             polled = consumer.poll(timeout_ms=round(timeout_s * 1000))
             at = consumer.position(partition, timeout_ms=self._timeout_ms)
         rows = [(record.key, record.value) for record in polled.get(partition, ())]
-        return rows, at is not None and at >= self._end
+        if at is not None:
+            self._so_far = self._so_far._replace(position=at)
+        return rows, self._so_far.position >= self._so_far.end
+
+    @property
+    def so_far(self) -> ReadSoFar:
+        """How far it has been read; no I/O."""
+        return self._so_far
 
     def close(self) -> None:
         """Disconnect."""
@@ -69,6 +87,19 @@ class KafkaRowReader:
                 admin.close()
             if consumer is not None:
                 consumer.close(autocommit=False, timeout_ms=1000)
+
+    def _end_of(self, partition: KafkaPartition) -> int:
+        """The end of the log, not of what is committed: see above."""
+        assert self._admin is not None, "connected"
+        wanted = {partition: OffsetSpec.LATEST}
+        try:
+            ends = self._admin.list_partition_offsets(wanted)
+        except UnknownTopicOrPartitionError:
+            if self._add_partitions is None:
+                raise
+            self._add_partitions()
+            ends = self._admin.list_partition_offsets(wanted)
+        return int(ends[partition].offset)
 
     def _connect(self) -> None:
         kafka = self._settings.kafka

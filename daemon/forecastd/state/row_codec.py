@@ -16,10 +16,11 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from forecastd.errors import RowError
@@ -30,8 +31,12 @@ SCHEMA = 1
 """Version of the frame above; the columns carry their own."""
 
 _HEAD = struct.Struct("<3sBIH")
+_OFFSET = struct.Struct("=q")
 _MAGIC = b"fcr"
-_Layout = tuple[str, list[tuple[str, str, tuple[int, ...], int]]]
+_Numbers = Annotated[str, Meta(pattern=r"^[<>|]?[biuf][0-9]{1,2}$")]
+"""A type of numbers. numpy takes much else for a type, and some of it for Python to be run."""
+_Axis = Annotated[int, Meta(ge=0, le=2**31)]
+_Layout = tuple[str, list[tuple[str, _Numbers, tuple[_Axis, ...], int]]]
 _NEEDED = ("offset", "steps")  # which row is newest, and where a ring ends
 _PREFIX = _MAGIC + bytes([SCHEMA])
 
@@ -69,7 +74,7 @@ def read_row(row: bytes) -> Row:
     """
     layout = _checked_layout(row)
     meaning, dtype = _described(layout)
-    _check_length(row, layout, dtype)
+    _check_length(row, _HEAD.size + len(layout) + dtype.itemsize)
     cells = np.frombuffer(row, dtype, 1, _HEAD.size + len(layout))
     return Row(meaning, {name: cells[name][0, ...] for name in dtype.names or ()})
 
@@ -91,7 +96,12 @@ class RowCodec:
         self._dtype = np.dtype(
             [(column.name, column.dtype, column.shape) for column in self._saved]
         )
-        self._layouts: dict[bytes, np.dtype[Any]] = {}
+        self._layouts: dict[bytes, np.dtype[Any]] = {}  # the dtype of a whole row, frame included
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that `decode` writes."""
+        return [column.name for column in self._saved]
 
     @property
     def row_bytes(self) -> int:
@@ -113,24 +123,19 @@ class RowCodec:
             rows.append(b"".join((_PREFIX, crc.to_bytes(4, "little"), front, row)))
         return rows
 
-    def decode(self, rows: Sequence[bytes], slots: Slots) -> list[tuple[int, RowError]]:
+    def decode(self, rows: Sequence[bytes], slots: Slots) -> None:
         """Fill slots from rows; a column that a row does not hold in our form begins anew.
 
-        Returns:
-            Indexes of rows that cannot be read, each with why; their slots keep what they had.
+        Args:
+            rows: each of them one that `offset` could read: it is not checked a second time.
+            slots: theirs, distinct.
         """
-        faults: list[tuple[int, RowError]] = []
         groups: dict[bytes, list[int]] = {}
         for at, row in enumerate(rows):
-            try:
-                groups.setdefault(self._check(row), []).append(at)
-            except RowError as error:
-                faults.append((at, error))
+            groups.setdefault(_layout(row), []).append(at)
         for layout, members in groups.items():
-            dtype, start = self._layouts[layout], _HEAD.size + len(layout)
-            packed = b"".join([rows[at][start:] for at in members])
-            self._load(np.frombuffer(packed, dtype), slots[members])
-        return faults
+            packed = b"".join([rows[at] for at in members])
+            self._load(np.frombuffer(packed, self._layout_dtype(layout)), slots[members])
 
     def offset(self, row: bytes) -> int:
         """The last record applied to a row.
@@ -138,17 +143,18 @@ class RowCodec:
         Raises:
             RowError: the row cannot be read.
         """
-        layout = self._check(row)
-        cells = np.frombuffer(row, self._layouts[layout], 1, _HEAD.size + len(layout))
-        return int(cells["offset"][0])
+        dtype = self._layout_dtype(_checked_layout(row))
+        _check_length(row, dtype.itemsize)
+        assert dtype.fields is not None, "a row has columns"
+        offset: int = _OFFSET.unpack_from(row, dtype.fields["offset"][1])[0]
+        return offset
 
-    def _check(self, row: bytes) -> bytes:
-        """The layout of a row that is whole."""
-        layout = _checked_layout(row)
-        if layout not in self._layouts:
-            self._layouts[layout] = self._parse(layout)
-        _check_length(row, layout, self._layouts[layout])
-        return layout
+    def _layout_dtype(self, layout: bytes) -> np.dtype[Any]:
+        """Dtype of a whole row of a layout, the columns where they lie behind the frame."""
+        dtype = self._layouts.get(layout)
+        if dtype is None:
+            dtype = self._layouts[layout] = _framed(self._parse(layout), layout)
+        return dtype
 
     def _parse(self, layout: bytes) -> np.dtype[Any]:
         """Dtype of a layout. Columns of another version get a name that no column has."""
@@ -187,8 +193,28 @@ def _checked_layout(row: bytes) -> bytes:
     return row[_HEAD.size : _HEAD.size + length]
 
 
-def _check_length(row: bytes, layout: bytes, dtype: np.dtype[Any]) -> None:
-    if len(row) != _HEAD.size + len(layout) + dtype.itemsize:
+def _layout(row: bytes) -> bytes:
+    """The layout of a row that is known to be whole."""
+    return row[_HEAD.size : _HEAD.size + int.from_bytes(row[8:10], "little")]
+
+
+def _framed(dtype: np.dtype[Any], layout: bytes) -> np.dtype[Any]:
+    """The dtype of a whole row: its columns, moved behind the frame."""
+    start, fields = _HEAD.size + len(layout), dtype.fields
+    assert fields is not None, "a row has columns"
+    forms, offsets = zip(*[(form, start + at) for form, at, *_ in fields.values()], strict=True)
+    return np.dtype(
+        {
+            "names": list(fields),
+            "formats": list(forms),
+            "offsets": list(offsets),
+            "itemsize": start + dtype.itemsize,
+        }
+    )
+
+
+def _check_length(row: bytes, wanted: int) -> None:
+    if len(row) != wanted:
         raise RowError(f"row: {len(row)} bytes, wanted what its layout says")
 
 
@@ -197,10 +223,9 @@ def _parsed(layout: bytes, known_as: Callable[[str, int], str]) -> tuple[str, np
     try:
         meaning, parts = msgspec.json.decode(layout, type=_Layout)
         dtype = np.dtype([(known_as(name, version), *form) for name, *form, version in parts])
-    except (msgspec.MsgspecError, TypeError, ValueError) as error:
-        raise RowError(f"row: layout {layout[:80]!r}, wanted columns ({error})") from error
-    if dtype.hasobject:
-        raise RowError(f"row: layout {layout[:80]!r}, wanted columns of numbers")
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:
+        wanted = f"columns of numbers ({error})"
+        raise RowError(f"row: layout {layout[:80]!r}, wanted {wanted}") from error
     forms = _forms(dtype)
     wrong = [name for name in _NEEDED if forms.get(name) != np.int64]
     if wrong:

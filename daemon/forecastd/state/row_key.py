@@ -11,6 +11,8 @@ import msgspec
 
 from forecastd.errors import RowError
 
+_KEY = msgspec.json.Decoder(tuple[str, str])
+
 
 def encode_key(series: str, writer: str) -> bytes:
     """JSON, `["host.cpu0", "5f0c9a3e"]`: readable with any console tool."""
@@ -24,6 +26,6 @@ def decode_key(key: bytes) -> tuple[str, str]:
         RowError: it is no key of ours.
     """
     try:
-        return msgspec.json.decode(key, type=tuple[str, str])
+        return _KEY.decode(key)
     except msgspec.MsgspecError as error:
         raise RowError(f"row key: {key[:80]!r}, wanted [series, writer]") from error

@@ -1,8 +1,10 @@
 """Which rows are saved when, and where a restart would have to resume.
 
 A series is behind from the first record that is not in its saved row. Its row is due after
-`row_every` windows, or when that record lies `max_replay` records back. When it is written is then
-a question of cost, never of meaning; but where a stage asks for it, it is written at once.
+`row_every` windows, when that record lies `max_replay` records back, or when it is behind for
+`row_age_s`: records that a restart must read again may not be older than what the input topic
+keeps. When it is written is a question of cost, never of meaning, so that the clock may have a say;
+but where a stage asks for it, it is written at once.
 """
 
 from __future__ import annotations
@@ -46,13 +48,15 @@ class RowSaver:
     window_steps: int  # steps of a series between two of its windows
     row_every: int
     max_replay: int
+    row_age_s: float
     bytes_per_second: int
-    _behind: dict[TopicPartition, dict[int, None]] = field(default_factory=dict)
+    _behind: dict[TopicPartition, dict[int, float]] = field(default_factory=dict)  # since when
     _due: dict[int, None] = field(default_factory=dict)
     _urgent: dict[int, None] = field(default_factory=dict)
     _writers: dict[TopicPartition, str] = field(default_factory=dict)
     _foreign: dict[int, list[bytes]] = field(default_factory=dict)
     _removed: dict[TopicPartition, list[bytes]] = field(default_factory=dict)
+    _witness: dict[TopicPartition, int] = field(default_factory=dict)
     _budget_bytes: float = 0.0
     _budget_s: float | None = None
 
@@ -68,6 +72,12 @@ class RowSaver:
         self._behind.pop(partition, None)
         self._removed.pop(partition, None)
         self._writers.pop(partition, None)
+        self._witness.pop(partition, None)
+
+    def restored(self, partition: TopicPartition, slots: Slots) -> None:
+        """Note the series of a partition that have a row."""
+        if len(slots):
+            self._witness[partition] = int(slots[0])
 
     def adopt(self, slot: int, keys: list[bytes]) -> None:
         """Remember the keys of other writers under which a series has rows."""
@@ -103,8 +113,9 @@ class RowSaver:
         """
         slots = np.unique(slots[self.table.is_used(slots)])
         order = np.argsort(self.table["unsaved_from"][slots], kind="stable")
+        now_s = self.clock.monotonic_s()
         for slot in slots[order].tolist():
-            self._behind[self.table.partition(slot)].setdefault(slot)
+            self._behind[self.table.partition(slot)].setdefault(slot, now_s)
 
     def windowed(self, slots: Slots) -> None:
         """Note series of which a window ended; those whose row is due are queued."""
@@ -126,9 +137,11 @@ class RowSaver:
         Args:
             positions: of partitions that are served; others (still replaying) save nothing.
         """
+        oldest_s = self.clock.monotonic_s() - self.row_age_s
         for partition, position in positions.items():
-            for slot in self._behind[partition]:
-                if self.table["unsaved_from"][slot] > position - self.max_replay:
+            for slot, since_s in self._behind[partition].items():
+                is_near = self.table["unsaved_from"][slot] > position - self.max_replay
+                if is_near and since_s > oldest_s:
                     break
                 self._due.setdefault(slot)
         slots = self._chosen(positions)
@@ -157,6 +170,7 @@ class RowSaver:
             self._due.pop(slot, None)
             self._urgent.pop(slot, None)
             self.discard(partition, self._foreign.pop(slot, ()))
+            self._witness.setdefault(partition, slot)
         self.table["unsaved_from"][batch.slots] = NOT_IN_ROW
         self.table["row_steps"][batch.slots] = self.table["steps"][batch.slots]
         self.table["row_due"][batch.slots] = False
@@ -166,6 +180,26 @@ class RowSaver:
         """The lowest offset of a record that is not yet in its series' row."""
         slot = next(iter(self._behind[partition]), None)
         return position if slot is None else int(self.table["unsaved_from"][slot])
+
+    def has_rows(self, partition: TopicPartition) -> bool:
+        """Whether a series of the partition has a row with a past in it.
+
+        One series bears witness for all; another is looked for only once that one is gone.
+        """
+        witness = self._witness.get(partition)
+        if witness is None:
+            return False
+        is_ours = self.table.is_used(np.array([witness]))[0]
+        is_ours = is_ours and self.table.partition(witness) == partition
+        if is_ours and self.table["row_steps"][witness] > 0:
+            return True
+        slots = self.table.slots(partition)
+        others = slots[self.table["row_steps"][slots] > 0].tolist()
+        if not others:
+            del self._witness[partition]
+            return False
+        self._witness[partition] = others[0]
+        return True
 
     def _chosen(self, positions: dict[TopicPartition, int]) -> list[int]:
         urgent = [slot for slot in self._urgent if self.table.partition(slot) in positions]

@@ -16,6 +16,7 @@ from forecastd.clock import Clock
 from forecastd.errors import BrokerError, RowError
 from forecastd.ports import RowReader
 from forecastd.records import TopicPartition
+from forecastd.state.restorer import stood_still
 from forecastd.state.row_codec import Row, read_row, row_schema
 from forecastd.state.row_key import decode_key
 
@@ -32,18 +33,18 @@ def read_to_end(
     """What lies on the state topic of an input partition, up to its end as of now.
 
     Raises:
-        BrokerError: nothing came for `patience_s`.
+        BrokerError: it was not read on for `patience_s`.
     """
     reader.start(partition)
-    moved_s, is_end = clock.monotonic_s(), False
+    moved_s, position, is_end = clock.monotonic_s(), -1, False
     while not is_end:
         rows, is_end = reader.read(_READ_S)
         if rows:
             yield rows
-            moved_s = clock.monotonic_s()
+        if reader.so_far.position > position:
+            moved_s, position = clock.monotonic_s(), reader.so_far.position
         elif not is_end and clock.monotonic_s() - moved_s > patience_s:
-            waited = f"no row of {partition} for {patience_s:g} s"
-            raise BrokerError(f"state: {waited}, wanted its state topic to its end")
+            raise BrokerError(f"state of {partition}: {stood_still(reader.so_far, patience_s)}")
 
 
 @dataclass(slots=True)
@@ -57,6 +58,7 @@ class SavedSeries(Generic[Kept]):
         offset: of the last record applied to it; -1 where none is known.
         kept: what the caller keeps of it; None where it cannot be read.
         fault: why it cannot be read.
+        rows: by key, offset and `kept` of what no tombstone has removed.
     """
 
     keys: tuple[bytes, ...] = ()
@@ -64,15 +66,19 @@ class SavedSeries(Generic[Kept]):
     offset: int = -1
     kept: Kept | None = None
     fault: str | None = None
+    rows: dict[bytes, tuple[int, Kept]] = field(default_factory=dict)
 
     @property
     def older_keys(self) -> list[bytes]:
         """Keys under which it has rows that do not count."""
         return [key for key in self.keys if key != self.key]
 
-    def void(self) -> None:
-        """Let no row of it count."""
-        self.key, self.offset, self.kept, self.fault = b"", -1, None, None
+    def choose(self) -> None:
+        """Let the last row of highest offset count."""
+        self.key, self.offset, self.kept = b"", -1, None
+        for key, (offset, kept) in self.rows.items():
+            if offset >= self.offset:
+                self.key, self.offset, self.kept = key, offset, kept
 
 
 @dataclass(slots=True)
@@ -182,10 +188,13 @@ class SavedRows(Generic[Kept]):
 
     def _take(self, name: str, key: bytes, row: bytes | None) -> None:
         saved = self.series.setdefault(name, SavedSeries())
+        saved.rows.pop(key, None)
         if row is None:
             saved.keys = tuple(other for other in saved.keys if other != key)
-            if saved.key == key:
-                saved.void()
+            if saved.fault and saved.key == key:
+                saved.fault = None
+            if not saved.fault:
+                saved.choose()
             if not saved.keys:
                 del self.series[name]
             return
@@ -194,13 +203,13 @@ class SavedRows(Generic[Kept]):
         try:
             content = self._read(row)
         except RowError as error:
-            saved.void()
+            saved.rows.clear()
+            saved.choose()
             saved.key, saved.fault = key, str(error)
             return
-        offset = int(content.columns["offset"])
-        if offset >= saved.offset:
-            saved.key, saved.offset, saved.fault = key, offset, None
-            saved.kept = self.keep(row, content)
+        saved.rows[key] = int(content.columns["offset"]), self.keep(row, content)
+        saved.fault = None
+        saved.choose()
 
     def _read(self, row: bytes) -> Row:
         content = read_row(row)

@@ -47,10 +47,14 @@ class StartingPoint:
             begin = Committed(start if self.publish_history else end, start)
             self.source.commit({partition: begin})
         else:
-            fault = offsets_fault(committed, first, end)
+            fault = offsets_fault(committed, first, end, has_rows=bool(restored.keys))
             if fault is None:
                 assert committed is not None, "without a commit there is a fault"
                 begin = committed
+                # Like a series that an operator resets (`state/reset.py`): not in the midst of the
+                # replay, at a record that the rows of its neighbours choose.
+                self.table["offset"][restored.unreadable] = committed.position - 1
+                self.saver.queue(restored.unreadable)
             else:
                 begin = self._start_cold(restored, committed, fault, first, end)
         assert begin.resume_from is not None, "whatever begins says where"
@@ -87,7 +91,9 @@ class StartingPoint:
         return Committed(position, position)
 
 
-def offsets_fault(committed: Committed | None, first: int, end: int) -> str | None:
+def offsets_fault(
+    committed: Committed | None, first: int, end: int, *, has_rows: bool
+) -> str | None:
     """Why rows and offsets do not fit, or None."""
     if committed is None:
         return "saved rows and no committed offset"
@@ -97,4 +103,6 @@ def offsets_fault(committed: Committed | None, first: int, end: int) -> str | No
         return f"offset {committed.position} is committed and the log ends at {end}"
     if committed.resume_from < first:
         return f"must resume at {committed.resume_from} and the log begins at {first}"
+    if committed.has_rows and not has_rows:
+        return f"offset {committed.position} was committed beside saved rows, and none is left"
     return None

@@ -103,25 +103,38 @@ class SeriesTable:
         find = self._index.get(partition, {}).get
         return np.fromiter(map(find, names, repeat(-1)), np.int32, len(names))
 
-    def admit(self, partition: TopicPartition, names: Sequence[str]) -> Slots:
-        """Give slots to new series, their cells as declared."""
-        while len(self._free) < len(names):
-            self._grow()
+    def admit(
+        self, partition: TopicPartition, names: Sequence[str], keep: Sequence[str] = ()
+    ) -> Slots:
+        """Give slots to new series, their cells as declared.
+
+        Args:
+            partition: theirs.
+            names: none of them in the table.
+            keep: columns that the caller is about to write and that need not be cleared.
+        """
+        lacking = len(names) - len(self._free)
+        if lacking > 0:
+            self._grow(lacking)
         index = self._index.setdefault(partition, {})
         slots = np.array([self._free.pop() for _ in names], np.int32)
         for name, slot in zip(names, slots.tolist(), strict=True):
             self._names[slot] = name
             self._partitions[slot] = partition
             index[name] = slot
-        self.clear(slots, keep=())
+        self.clear(slots, keep)
         return slots
 
     def clear(self, slots: Slots, keep: Sequence[str]) -> None:
         """Set the cells of series to what was declared, but for the columns in `keep`."""
         for column in self.columns:
-            if column.name not in keep:
+            if column.name in keep:
+                continue
+            if column.name in self._stores:
                 cells = np.full((len(slots), *column.shape), column.fill, column.dtype)
-                self.write(column.name, slots, cells)
+                self._stores[column.name].write(slots, cells)
+            else:
+                self._arrays[column.name][slots] = column.fill
 
     def drop(self, slots: Slots) -> None:
         """Forget series; their slots are free for others."""
@@ -163,17 +176,20 @@ class SeriesTable:
         """Bytes of all cells, those of free slots included."""
         return len(self._names) * sum(_cell_bytes(column) for column in self.columns)
 
-    def _grow(self) -> None:
-        old = len(self._names)
+    def _grow(self, lacking: int) -> None:
+        """Double the capacity, as often as that many more slots need it."""
+        old = new = len(self._names)
+        while new - old < lacking:
+            new *= 2
         for name, column in self._columns.items():
-            grown = _cells(column, 2 * old)
+            grown = _cells(column, new)
             grown[:old] = self._arrays[name]
             self._arrays[name] = grown
         for store in self._stores.values():
-            store.grow(2 * old)
-        self._names.extend([None] * old)
-        self._partitions.extend([None] * old)
-        self._free.extend(range(2 * old - 1, old - 1, -1))
+            store.grow(new)
+        self._names.extend([None] * (new - old))
+        self._partitions.extend([None] * (new - old))
+        self._free = [*range(new - 1, old - 1, -1), *self._free]
 
 
 def _cells(column: Column, capacity: int) -> NDArray[Any]:

@@ -11,8 +11,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TextIO
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
@@ -26,8 +27,8 @@ from forecastd.records import (
     TopicPartition,
 )
 
-ParseTime = Callable[[int | float | str], int]
-"""Event time in ms since the Unix epoch, of a number or of ISO 8601 text; ValueError if neither."""
+ParseTime = Callable[[str], int]
+"""Event time in ms since the Unix epoch, of a number or ISO 8601 text; ValueError if neither."""
 
 Decode = Callable[[TopicPartition, Sequence[Record]], Decoded]
 """The decoder of `ingest.*`."""
@@ -47,34 +48,55 @@ class Line(NamedTuple):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
-def is_json_lines(path: Path) -> bool:
-    """Whether a file begins with a brace or a bracket; any other is taken for CSV.
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A file that is open; it may be a pipe, so it is read once and from beginning to end.
+
+    Attributes:
+        lines: all of them, once.
+        is_json_lines: the first line with text begins with a brace or a bracket; else the file is
+            taken for CSV.
+    """
+
+    path: Path
+    lines: Iterator[str]
+    is_json_lines: bool
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Recording]:
+    """A file, open for as long as it is read.
 
     Raises:
-        FileError: it cannot be read.
+        FileError: it cannot be opened or read.
     """
-    with _opened(path) as file:
-        return file.read(1) in ("{", "[")
+    with _read_errors(path), path.open(encoding="utf-8-sig", newline="") as file:
+        head: list[str] = []
+        for line in file:
+            head.append(line)
+            if line.strip():
+                break
+        is_json_lines = bool(head) and head[-1].lstrip().startswith(("{", "["))
+        yield Recording(path, chain(head, file), is_json_lines)
 
 
-def read_csv(path: Path, parse_time: ParseTime) -> Observations:
+def read_csv(recording: Recording, parse_time: ParseTime) -> Observations:
     """Observations of the columns of a table, row by row.
 
     Raises:
         FileError: it is none.
     """
-    with _opened(path) as file:
-        return _CsvReader(path, parse_time).read(file)
+    return _CsvReader(recording.path, parse_time).read(recording.lines)
 
 
-def read_json_lines(path: Path, decode: Decode) -> Observations:
+def read_json_lines(recording: Recording, decode: Decode) -> Observations:
     """Observations of a file whose lines are records; empty lines are left out.
 
     Raises:
         FileError: one of them is no record that can be used.
     """
-    with _opened(path) as file:
-        lines = [Line(row, text.strip().encode()) for row, text in enumerate(file)]
+    path = recording.path
+    lines = [Line(row, text.strip().encode()) for row, text in enumerate(recording.lines)]
     decoded = decode(_partition(path), [line for line in lines if line.value])
     if decoded.rejects:
         reject = decoded.rejects[0]
@@ -84,10 +106,9 @@ def read_json_lines(path: Path, decode: Decode) -> Observations:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
+def _read_errors(path: Path) -> Iterator[None]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield file
+        yield
     except UnicodeDecodeError as error:
         raise FileError(f"{path}: not UTF-8 at byte {error.start}, wanted UTF-8 text") from error
     except OSError as error:
@@ -109,9 +130,9 @@ class _CsvReader:
     _values: list[float] = field(default_factory=list)
     _rows: list[int] = field(default_factory=list)
 
-    def read(self, file: TextIO) -> Observations:
+    def read(self, lines: Iterator[str]) -> Observations:
         """Read the whole file."""
-        reader = csv.reader(file, strict=True)
+        reader = csv.reader(lines, strict=True)
         try:
             names = self._header(next(reader, []))
             for row, cells in enumerate(filter(None, reader)):
@@ -144,7 +165,8 @@ class _CsvReader:
 
     def _row(self, names: Sequence[str], row: int, line: int, cells: Sequence[str]) -> None:
         if len(cells) != len(names) + 1:
-            self._refuse(line, f"{len(cells)} cells", f"{len(names) + 1}, as in the header")
+            found = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+            self._refuse(line, found, f"{len(names) + 1}, as in the header")
         at_ms = self._time(line, cells[0].strip())
         for name, cell in zip(names, cells[1:], strict=True):
             if (value := self._value(line, name, cell.strip())) is not None:
@@ -155,7 +177,7 @@ class _CsvReader:
 
     def _time(self, line: int, cell: str) -> int:
         try:
-            at_ms = self.parse_time(_number(cell))
+            at_ms = self.parse_time(cell)
         except (ValueError, OverflowError):
             at_ms = 0
         if at_ms < EARLIEST_MS:
@@ -167,7 +189,8 @@ class _CsvReader:
         if cell.lower() in _GAPS:
             return None
         try:
-            value = float(cell)
+            # To Python 1_5 is fifteen; to whoever wrote the file it is a mistake.
+            value = math.inf if "_" in cell else float(cell)
         except ValueError:
             value = math.inf
         if not abs(value) <= _FLOAT32_MAX:
@@ -177,16 +200,6 @@ class _CsvReader:
 
     def _refuse(self, line: int, found: str, wanted: str) -> NoReturn:
         raise FileError(f"{self.path}:{line}: {found}, wanted {wanted}")
-
-
-def _number(cell: str) -> int | float | str:
-    """A cell as the number that it holds, if it does."""
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell
 
 
 def _cut(text: str) -> str:

@@ -46,9 +46,7 @@ class Schedule:
     min_windows: int
     group: str
 
-    def is_due(
-        self, now_ms: int, windows: int, last: LastRun | None, *, has_dropped: bool
-    ) -> bool:
+    def is_due(self, now_ms: int, windows: int, last: LastRun | None, *, has_dropped: bool) -> bool:
         """Whether a run should begin, where none is running.
 
         Args:

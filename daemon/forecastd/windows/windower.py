@@ -20,7 +20,6 @@ from forecastd.ports import Table
 from forecastd.records import (
     Bools,
     Column,
-    Floats,
     Ints,
     Observations,
     Round,
@@ -29,6 +28,7 @@ from forecastd.records import (
 )
 from forecastd.series_tail import append_steps, tail_columns
 from forecastd.windows.admission import Admission
+from forecastd.windows.sorted_observations import SortedObservations, ends_record
 
 COLD = -1
 """Phase of an origin at which no window ends."""
@@ -38,34 +38,6 @@ _KEPT = ("offset", "unsaved_from", "recorded_ms", "seen", "late", "warned")
 
 SEEN_BEFORE_WARNING = 20
 """Observations of a series below which the share that it loses says nothing."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Rows:
-    """Observations of several series, sorted by slot, in the order of their records.
-
-    `starts` are the indexes at which a slot's observations begin.
-    """
-
-    slots: Slots
-    offsets: Ints
-    at_ms: Ints
-    values: Floats
-    recorded_ms: Ints
-    is_silent: Bools
-    starts: Ints
-
-    def take(self, where: Bools | Ints) -> _Rows:
-        slots = self.slots[where]
-        return _Rows(
-            slots,
-            self.offsets[where],
-            self.at_ms[where],
-            self.values[where],
-            self.recorded_ms[where],
-            self.is_silent[where],
-            _starts(slots),
-        )
 
 
 @dataclass(slots=True)
@@ -126,7 +98,7 @@ class Windower:
             new = np.flatnonzero(offsets > self.table["offset"][slots])
             order = new[np.argsort(slots[new], kind="stable")]
             if len(order):
-                rows = _Rows(
+                rows = SortedObservations(
                     slots,
                     offsets,
                     np.concatenate([part.at_ms for part in chunk]),
@@ -140,7 +112,7 @@ class Windower:
                 for _, life in self._lives(rows, returns):
                     yield from self._live(self._increasing(life))
 
-    def _note_records(self, rows: _Rows) -> None:
+    def _note_records(self, rows: SortedObservations) -> None:
         """Remember which records each series has seen, and from which on its row is behind."""
         table, slots = self.table, rows.slots[rows.starts]
         unsaved_from = table["unsaved_from"][slots]
@@ -151,7 +123,7 @@ class Windower:
         table["recorded_ms"][slots] = rows.recorded_ms[ends - 1]
         table["seen"][slots] += ends - rows.starts
 
-    def _increasing(self, rows: _Rows) -> _Rows:
+    def _increasing(self, rows: SortedObservations) -> SortedObservations:
         """The observations whose time is after everything that their series has seen."""
         before = np.empty_like(rows.at_ms)
         before[1:] = rows.at_ms[:-1]
@@ -193,15 +165,15 @@ class Windower:
                 )
             )
 
-    def _live(self, rows: _Rows) -> Iterator[Round]:
+    def _live(self, rows: SortedObservations) -> Iterator[Round]:
         """Append steps, a series that expires in the midst of them being emptied in between."""
         if not len(rows.slots):
             return
-        ends_record = _ends_record(rows)
+        is_last = ends_record(rows)
         for where, life in self._lives(rows, self._expires(rows, rows.at_ms, "at_ms")):
-            yield from self._steps(life, ends_record[where])
+            yield from self._steps(life, is_last[where])
 
-    def _expires(self, rows: _Rows, times_ms: Ints, column: str) -> Bools:
+    def _expires(self, rows: SortedObservations, times_ms: Ints, column: str) -> Bools:
         """Whether each observation comes too late after the one before it in its series.
 
         Args:
@@ -217,7 +189,9 @@ class Windower:
         expires: Bools = (before >= 0) & (times_ms - before > self.series_ttl_ms)
         return expires
 
-    def _lives(self, rows: _Rows, expires: Bools) -> Iterator[tuple[Bools | slice, _Rows]]:
+    def _lives(
+        self, rows: SortedObservations, expires: Bools
+    ) -> Iterator[tuple[Bools | slice, SortedObservations]]:
         """The observations of one life of each series after the other, and where they are.
 
         A series is emptied before the observation with which it begins anew.
@@ -242,7 +216,7 @@ class Windower:
         self.table.clear(slots, keep=_KEPT)
         self.table["reset"][slots] = True
 
-    def _steps(self, rows: _Rows, ends_record: Bools) -> Iterator[Round]:
+    def _steps(self, rows: SortedObservations, ends_record: Bools) -> Iterator[Round]:
         """Append steps; yield the origins among them, one a series at a time.
 
         Args:
@@ -269,21 +243,21 @@ class Windower:
             if len(origins):
                 yield self._round(rows.take(origins), numbers[origins])
 
-    def _numbers(self, rows: _Rows) -> Ints:
+    def _numbers(self, rows: SortedObservations) -> Ints:
         """Step number of each observation in its series, from 1."""
         counts = np.diff(rows.starts, append=len(rows.slots))
         ranks = np.arange(len(rows.slots)) - np.repeat(rows.starts, counts)
         numbers: Ints = self.table["steps"][rows.slots] + ranks + 1
         return numbers
 
-    def _append(self, rows: _Rows, part: Ints, numbers: Ints, gaps: Ints) -> None:
+    def _append(self, rows: SortedObservations, part: Ints, numbers: Ints, gaps: Ints) -> None:
         slots = rows.slots[part]
         append_steps(self.table, slots, numbers, rows.at_ms[part], gaps, rows.values[part])
         opens = (numbers - 1) % self.stride == 0
         phases = ((numbers[opens] - 1) // self.stride) % self._phases
         self.table["opened"][slots[opens], phases] = rows.offsets[part][opens]
 
-    def _round(self, rows: _Rows, numbers: Ints) -> Round:
+    def _round(self, rows: SortedObservations, numbers: Ints) -> Round:
         windows = (numbers - self.timesteps) // self.stride
         phases = np.where(windows >= 0, windows % self._phases, COLD).astype(np.int32)
         opened = self.table["opened"][rows.slots, np.maximum(phases, 0)]
@@ -300,14 +274,3 @@ class Windower:
     @property
     def _phases(self) -> int:
         return self.timesteps // self.stride
-
-
-def _starts(slots: Slots) -> Ints:
-    return np.flatnonzero(np.diff(slots, prepend=-1))
-
-
-def _ends_record(rows: _Rows) -> Bools:
-    """Whether an observation is the last of its series in its record."""
-    last = np.ones(len(rows.slots), np.bool_)
-    last[:-1] = (rows.offsets[1:] != rows.offsets[:-1]) | (rows.slots[1:] != rows.slots[:-1])
-    return last
