@@ -11,12 +11,13 @@ import numpy as np
 
 from forecastd.clock import ManualClock
 from forecastd.forecast.forecaster import ServedModel
-from forecastd.forecast.keras_model import Model
+from forecastd.forecast.model import Model
 from forecastd.loop import Loop
 from forecastd.memory.log import MemoryBroker, MemoryRowReader, MemorySink, MemorySource
 from forecastd.memory.network import MemoryNetwork
 from forecastd.observe import events
 from forecastd.observe.events import Event
+from forecastd.ports import Learner
 from forecastd.publish.at_least_once import AtLeastOnce
 from forecastd.records import Floats, TopicPartition
 from forecastd.settings import Settings
@@ -151,6 +152,7 @@ def start(
     poll_records: int = 5_000,
     telemetry: events.Telemetry | None = None,
     read_rows: int = 5_000,
+    learner: Learner | None = None,
 ) -> Loop:
     """A daemon that has just been started."""
     source = MemorySource(broker, poll_records)
@@ -160,7 +162,7 @@ def start(
         MemoryRowReader(broker, settings.state_topic("{}"), read_rows),
         broker.bytes_max.get(settings.ingest.dead_letter_topic, 2**20),
     )
-    return build_loop(settings, ends, model, telemetry or Telemetry(), ManualClock())
+    return build_loop(settings, ends, model, telemetry or Telemetry(), ManualClock(), learner)
 
 
 def drain(loop: Loop) -> None:

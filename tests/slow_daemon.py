@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from forecastd.forecast.keras_model import Model
+from forecastd.forecast.model import Model
 from forecastd.memory.log import MemoryBroker, MemoryRecord
 from forecastd.records import Floats, TopicPartition
 from forecastd.settings import Settings

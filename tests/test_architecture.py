@@ -120,6 +120,10 @@ def imports(path: Path) -> tuple[frozenset[str], frozenset[str]]:
     return frozenset(own - {""}), frozenset(others)
 
 
+TOP = {"wiring": 4, "kafka_learning": 3, "service": 3, "loop": 2, "learning": 2}
+"""Files that put others together, and how far they are from the words that all share."""
+
+
 def stage(path: Path) -> str | None:
     """The stage that a file belongs to."""
     return path.parts[0] if path.parts[0] in STAGES else None
@@ -142,8 +146,8 @@ def rank(path: Path) -> int:
     head = path.parts[0].removesuffix(".py")
     if head in ("__main__", "commands", "demo"):
         return 5
-    if head in ("wiring", "service", "loop"):
-        return {"wiring": 4, "service": 3, "loop": 2}[head]
+    if head in TOP:
+        return TOP[head]
     is_shared = stage(path) is None and head != "memory"
     return 0 if is_shared or path == Path("observe/events.py") else 1
 

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from forecastd.clock import ManualClock
-from forecastd.forecast.keras_model import Model
+from forecastd.forecast.model import Model
 from forecastd.loop import Loop
 from forecastd.memory.log import MemoryBroker, Request
 from forecastd.memory.network import MemoryNetwork

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from forecastd.forecast.keras_model import Model
+from forecastd.forecast.model import Model
 from forecastd.memory.log import MemoryBroker
 from forecastd.observe.events import ForecastsScored, RecordsRejected, TurnCompleted
 from forecastd.settings import Settings

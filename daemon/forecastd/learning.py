@@ -6,18 +6,18 @@ failures, a training run goes on. Nothing here waits for a run; what came of it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import msgspec
-from numpy.typing import NDArray
 
 from forecastd.architecture import Architecture
 from forecastd.clock import Clock
 from forecastd.errors import ModelError
 from forecastd.evaluate.live_skill import LiveSkill, Probation
-from forecastd.forecast.forecaster import Forecaster, ServedModel
+from forecastd.forecast.forecaster import Forecaster
+from forecastd.forecast.model import Model
 from forecastd.models.model_log import ModelLog
 from forecastd.models.model_records import (
     Entry,
@@ -58,6 +58,10 @@ class GroupModels(Protocol):
         """What has been read so far."""
         ...
 
+    def read_to_end(self) -> None:
+        """Read all that is there as of now."""
+        ...
+
     def poll(self) -> bool:
         """Take in what has come since; never waits. Returns whether something came."""
         ...
@@ -88,28 +92,32 @@ class Trainer(Protocol):
         ...
 
 
-class Weighted(Protocol):
-    """A network whose weights can be replaced."""
-
-    def set_weights(self, weights: Sequence[NDArray[Any]]) -> None:
-        """Take other weights; the states stay."""
-        ...
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Serving:
     """What one loop serves with: a network for its whole life, and what it writes to learn from.
 
     Attributes:
-        architecture: of the network; None: there is none, because nothing was ever promoted.
-        model: how the network forecasts, once it holds the weights of a version.
+        model: the network; None: there is none, because nothing was ever promoted.
+        architecture: of the network.
     """
 
     forecaster: Forecaster
     buffer: WindowBuffer | None
-    network: Weighted | None = None
+    model: Model | None = None
     architecture: Architecture | None = None
-    model: ServedModel | None = None
+
+
+class FixedModel:
+    """No learning: what serves was settled at the start."""
+
+    needs_network = False
+
+    def finished(self, origins: Round) -> list[Message]:  # noqa: ARG002
+        """Nothing is learnt from."""
+        return []
+
+    def step(self, served: Collection[TopicPartition]) -> None:
+        """Nothing is due."""
 
 
 @dataclass(slots=True)
@@ -120,6 +128,7 @@ class Learning:
         windows: how many there are to learn from, about.
         trains: whether this daemon trains at all.
         cache: told of the models whenever they change.
+        software: versions of what trains.
         needs_network: the champion needs another network than the loop has: it is to be built anew.
     """
 
@@ -127,12 +136,14 @@ class Learning:
     trainer: Trainer
     windows: Callable[[], int]
     cache: Callable[[ModelLog], object]
+    software: Mapping[str, str]
     settings: Settings
     telemetry: Telemetry
     clock: Clock
     needs_network: bool = False
     _serving: Serving | None = None
     _version: str | None = None
+    _is_started: bool = False
     _refused: str | None = None
     _skill: LiveSkill = field(default_factory=LiveSkill)
     _probation: Probation | None = None
@@ -147,7 +158,7 @@ class Learning:
 
     def attach(self, serving: Serving) -> None:
         """Serve with a new loop, which has the champion's network if there is a champion."""
-        self._serving, self.needs_network = serving, False
+        self._serving, self.needs_network, self._refused = serving, False, None
         self._follow()
 
     def finished(self, origins: Round) -> list[Message]:
@@ -189,39 +200,47 @@ class Learning:
     def _follow(self) -> None:
         """Serve with the champion's weights; where they do not fit, go on with what there is."""
         champion, serving = self.models.log.champion, self._serving
-        version = champion.version if champion is not None else None
-        if serving is None or version in (self._served_version, self._refused):
+        if serving is None:
             return
         if champion is None:
             serving.forecaster.model = None
-            self._serve(None, "")
-            return
+            self._note_champion(None, "")
+        elif champion.version not in (self._served_version, self._refused):
+            self._serve(champion, serving)
+
+    def _serve(self, champion: Entry, serving: Serving) -> None:
         try:
             architecture = champion.architecture.fit(self.settings)
         except ModelError as error:
-            self._refused = version
+            self._refused = champion.version
             self.telemetry.emit(ModelRefused(champion.version, str(error)))
             return
-        if serving.network is None or serving.model is None or architecture != serving.architecture:
+        model = serving.model
+        if model is None or architecture != serving.architecture:
             self.needs_network = True
             return
-        serving.network.set_weights(self.models.log.models.weights(champion.version))
-        serving.forecaster.model = replace(serving.model, version=champion.version)
-        self._serve(champion.version, architecture.describe())
+        model.bank.set_weights(self.models.log.models.weights(champion.version))
+        serving.forecaster.model = replace(model.served, version=champion.version)
+        self._note_champion(champion.version, model.architecture)
 
     @property
     def _served_version(self) -> str | None:
         model = self._serving.forecaster.model if self._serving is not None else None
         return model.version if model is not None else None
 
-    def _serve(self, version: str | None, architecture: str) -> None:
-        """Tell of another champion, and judge it on what it forecasts from here on."""
-        if version == self._version:
+    def _note_champion(self, version: str | None, architecture: str) -> None:
+        """Tell of another champion, and judge it on what it forecasts from here on.
+
+        What served when the process started is no news.
+        """
+        was, is_news = self._version, self._is_started
+        self._version, self._is_started, self._refused = version, True, None
+        if version == was:
             return
-        pointer, before = self.models.log.pointer, self._skill.mean or 0.0
-        self._version, self._refused = version, None
+        before = self._skill.mean or 0.0
         self._skill, self._probation = LiveSkill(), None
-        if pointer is not None:
+        pointer = self.models.log.pointer
+        if pointer is not None and is_news:
             self.telemetry.emit(ModelPromoted(version, pointer.by, pointer.reason, pointer.at_ms))
             if pointer.by == "trainer":
                 training = self.settings.training
@@ -254,6 +273,8 @@ class Learning:
     def _end_run(self, outcome: TrainingOutcome, now_ms: int) -> None:
         """Write what came of a run: weights, then the pointer, then how it went."""
         log = self.models.log
+        # Whoever was frozen meanwhile must not act on what was true before.
+        self.models.read_to_end()
         outcome = self._void_if_overtaken(outcome)
         version = None
         if outcome.candidate is not None:
@@ -316,7 +337,7 @@ class Learning:
             candidate.weights(),
             "training",
             candidate.parent,
-            software_versions(),
+            self.software,
             candidate.facts,
         )
         return encode_entry(log.topic, new, log.next_number(), now_ms)

@@ -27,8 +27,9 @@ from forecastd.observe.events import (
     SeriesCounted,
     Telemetry,
     TurnCompleted,
+    WindowsBuffered,
 )
-from forecastd.ports import Delivery, Source
+from forecastd.ports import Delivery, Learner, Source
 from forecastd.publish.dead_letter import dead_letter
 from forecastd.publish.message import encode_forecasts
 from forecastd.records import (
@@ -101,6 +102,7 @@ class Loop:
     delivery: Delivery
     saver: RowSaver
     collector: Collector
+    learner: Learner
     restorer: Restorer
     starting_point: StartingPoint
     table: SeriesTable
@@ -139,14 +141,14 @@ class Loop:
         self._restore()
         with self.stopwatch.timed("decode"):
             decoded = [self._decode(*item) for item in polled.records.items()]
-        forecasts, windowed = self._forecast([part.observations for part in decoded])
+        forecasts, windowed, learnt = self._forecast([part.observations for part in decoded])
         with self.stopwatch.timed("publish"):
             published = self._messages(forecasts, decoded)
         self._note_positions(polled)
         with self.stopwatch.timed("save"):
             batch = self._due_rows(windowed)
             self._collect(polled)
-        turn = Turn(published, [*batch.tombstones, *batch.rows], self._moved())
+        turn = Turn(published, [*batch.tombstones, *batch.rows], learnt, self._moved())
         if turn:
             self.delivery.deliver(turn, self.stopwatch)
             self._note_delivered(turn, batch)
@@ -155,6 +157,7 @@ class Loop:
             self._report(polled, decoded)
         self._report_positions()
         self.stopwatch.report()
+        self.learner.step([partition for partition, at in self.served.items() if at.is_ready])
         return bool(polled.records)
 
     def _decode(self, partition: TopicPartition, records: Sequence[Record]) -> Decoded:
@@ -167,16 +170,25 @@ class Loop:
         tombstones = sum(record.value is None and record.offset >= below for record in records)
         return Decoded(decoded.observations, heard, tombstones)
 
-    def _forecast(self, observations: list[Observations]) -> tuple[list[Forecasts], list[Slots]]:
-        """Apply the observations, and forecast at every origin among them."""
+    def _forecast(
+        self, observations: list[Observations]
+    ) -> tuple[list[Forecasts], list[Slots], list[Message]]:
+        """Apply the observations, and forecast at every origin among them.
+
+        Returns:
+            Forecasts, the series of which a window ended, and the windows to learn from.
+        """
         silent_below = {partition: at.silent_below for partition, at in self.served.items()}
         forecasts: list[Forecasts] = []
         windowed: list[Slots] = []
+        learnt: list[Message] = []
         for origins in self._timed_each("window", self.windower.rounds(observations, silent_below)):
             with self.stopwatch.timed("forecast"):
                 forecasts.extend(self.forecaster.forecast(origins))
+            with self.stopwatch.timed("save"):
+                learnt.extend(self.learner.finished(origins))
             windowed.append(origins.slots[(origins.phases >= 0) & ~origins.is_silent])
-        return forecasts, windowed
+        return forecasts, windowed, learnt
 
     def _messages(self, forecasts: list[Forecasts], decoded: list[Decoded]) -> list[Message]:
         """What the world sees of this turn."""
@@ -232,6 +244,9 @@ class Loop:
         if turn.rows:
             size = sum(len(row.value or b"") for row in batch.rows)
             self.telemetry.emit(RowsSaved(len(batch.rows), len(batch.tombstones), size))
+        if turn.windows:
+            size = sum(len(window.value or b"") for window in turn.windows)
+            self.telemetry.emit(WindowsBuffered(len(turn.windows), size))
 
     def _follow_assignment(self) -> None:
         changes = self.source.take_assignment()

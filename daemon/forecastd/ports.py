@@ -6,7 +6,7 @@ The Kafka client stands behind `Source` and `Sink`; a second client, or the in-m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from forecastd.records import (
     Message,
     Polled,
     ReadSoFar,
+    Round,
     Slots,
     Stage,
     TopicPartition,
@@ -132,6 +133,27 @@ class Delivery(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Give up whatever is not acknowledged yet."""
+        ...
+
+
+class Learner(Protocol):
+    """Which model serves from turn to turn, and what is kept to learn from."""
+
+    @property
+    def needs_network(self) -> bool:
+        """Whether another network must serve, with which the loop is to be built anew."""
+        ...
+
+    def finished(self, origins: Round) -> list[Message]:
+        """The windows of a round that are to be learnt from; asked while it is worked on."""
+        ...
+
+    def step(self, served: Collection[TopicPartition]) -> None:
+        """Do what is due between two turns; `served` are the partitions that we own.
+
+        Raises:
+            BrokerError: the broker did not take what was written.
+        """
         ...
 
 

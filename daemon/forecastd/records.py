@@ -271,13 +271,20 @@ class Turn:
     Attributes:
         published: forecasts and dead letters.
         rows: rows and tombstones for the state topics, in this order within a key.
+        windows: finished windows to learn from.
         commits: of partitions whose offsets have moved.
     """
 
     published: list[Message]
     rows: list[Message]
+    windows: list[Message]
     commits: dict[TopicPartition, Committed]
+
+    @property
+    def saved(self) -> list[Message]:
+        """What may leave only after everything that is published is acknowledged."""
+        return [*self.rows, *self.windows]
 
     def __bool__(self) -> bool:
         """Whether there is anything to deliver."""
-        return bool(self.published or self.rows or self.commits)
+        return bool(self.published or self.saved or self.commits)

@@ -134,12 +134,13 @@ class Service:
         self.stop.wait(max(retry_s - (self.clock.monotonic_s() - failed_s), 0.0))
 
     def _serve(self) -> bool:
-        """Turn until the end is asked for; whether everything could be ended in order."""
+        """Turn until the end is asked for, or another network; whether all ended in order."""
         loop = self.connect()
         is_closed = False
         try:
             self._turn(loop)
-            self.telemetry.emit(Stopping(self.stop.name))
+            if self.stop:
+                self.telemetry.emit(Stopping(self.stop.name))
         finally:
             try:
                 loop.close(self.close_s)
@@ -151,7 +152,7 @@ class Service:
 
     def _turn(self, loop: Loop) -> None:
         shown_s = 0.0
-        while not self.stop:
+        while not (self.stop or loop.learner.needs_network):
             loop.run_once()
             if loop.heard:  # a replay asks too little of the broker to prove anything
                 self._failures = self._refusals = 0

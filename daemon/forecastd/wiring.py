@@ -16,11 +16,14 @@ from forecastd.errors import ForecastdError
 from forecastd.evaluate.skill_watch import SkillWatch
 from forecastd.forecast.bank_columns import bank_columns
 from forecastd.forecast.forecaster import Forecaster, WindowShape
-from forecastd.forecast.keras_model import Model, load_model
+from forecastd.forecast.keras_model import load_model
+from forecastd.forecast.model import Model
 from forecastd.forecast.scoring import Scoring
 from forecastd.ingest.json_decoder import Fields, JsonDecoder
 from forecastd.ingest.kafka_source import KafkaSource
+from forecastd.kafka_learning import KafkaLearning, Networks, pinned_version
 from forecastd.kafka_topics import TopicAdmin, brokers_answer, wait_for_broker
+from forecastd.learning import FixedModel, Serving
 from forecastd.loop import Loop
 from forecastd.observe.events import (
     FatalError,
@@ -38,7 +41,7 @@ from forecastd.observe.stdout_libraries import LibraryLines, install_library_lin
 from forecastd.observe.stdout_log import StdoutLog
 from forecastd.observe.table_views import busiest_series
 from forecastd.observe.telemetry import Fanout
-from forecastd.ports import ColumnStore, Delivery, RowReader, Source
+from forecastd.ports import ColumnStore, Delivery, Learner, RowReader, Source
 from forecastd.publish.at_least_once import AtLeastOnce
 from forecastd.publish.kafka_sink import KafkaSink
 from forecastd.publish.kafka_transactions import KafkaTransactions
@@ -54,6 +57,7 @@ from forecastd.state.starting_point import StartingPoint
 from forecastd.state.table import SeriesTable
 from forecastd.stopwatch import Stopwatch
 from forecastd.topic_plan import plan_topics
+from forecastd.train.window_buffer import WindowBuffer
 from forecastd.watchdog import Watchdog
 from forecastd.windows.admission import Admission
 from forecastd.windows.windower import Windower
@@ -111,6 +115,7 @@ def build_table(settings: Settings, model: Model | None) -> SeriesTable:
         *Windower.columns(shape.timesteps, shape.stride, settings.tail_steps, features),
         *Scoring.columns(shape.horizon, shape.stride, values),
         *Forecaster.columns(shape, features, states),
+        *WindowBuffer.columns(),
     ]
     stores: list[ColumnStore] = []
     if model is not None:
@@ -118,10 +123,20 @@ def build_table(settings: Settings, model: Model | None) -> SeriesTable:
     return SeriesTable(columns, stores)
 
 
-def build_loop(
-    settings: Settings, ends: Ends, model: Model | None, telemetry: Telemetry, clock: Clock
+def build_loop(  # noqa: PLR0913  # all that a loop stands on
+    settings: Settings,
+    ends: Ends,
+    model: Model | None,
+    telemetry: Telemetry,
+    clock: Clock,
+    learner: Learner | None = None,
 ) -> Loop:
-    """A loop that has yet to be given partitions."""
+    """A loop that has yet to be given partitions.
+
+    Args:
+        model: the network; what it forecasts is published once its weights have a version.
+        learner: None: what serves was settled at the start.
+    """
     shape, table = window_shape(settings), build_table(settings, model)
     served = model.served if model is not None else None
     names = settings.ingest.values
@@ -154,11 +169,18 @@ def build_loop(
             telemetry,
         ),
         forecaster=Forecaster(
-            table, shape, quantiles, served, settings.models.serve is None, scoring, telemetry
+            table,
+            shape,
+            quantiles,
+            served if served is not None and served.version else None,
+            settings.models.serve is None,
+            scoring,
+            telemetry,
         ),
         delivery=ends.delivery,
         saver=saver,
         collector=Collector(table, saver, settings.state.series_ttl, telemetry),
+        learner=learner or FixedModel(),
         restorer=Restorer(
             table,
             codec,
@@ -214,11 +236,14 @@ def run(settings: Settings) -> int:
         settings.shutdown_timeout / 1000, lambda error: telemetry.emit(FatalError(error))
     )
     stop.install()
+    until = ExitStack()
+    until.callback(server.stop)
+    until.callback(stable_offsets.stop)
     try:
         server.start()
         topics = settings.ingest.topics
         telemetry.emit(Started(__version__, settings.kafka.group_id, topics, server.address))
-        connect = _prepare(settings, stop, telemetry, clock)
+        connect = _prepare(settings, stop, telemetry, clock, until)
         stable_offsets.start()
         answers = partial(brokers_answer, settings)
         Service(connect, show, answers, stop, telemetry, clock).run()
@@ -227,22 +252,23 @@ def run(settings: Settings) -> int:
             telemetry.emit(FatalError(sentence))
         return 1
     finally:
-        stable_offsets.stop()
-        server.stop()
+        until.close()
     return 0
 
 
 def _prepare(
-    settings: Settings, stop: StopSignal, telemetry: Telemetry, clock: Clock
+    settings: Settings, stop: StopSignal, telemetry: Fanout, clock: Clock, until: ExitStack
 ) -> Callable[[], Loop]:
-    """All that must be right before the group is joined: settings, model, broker, topics."""
+    """All that must be right before the group is joined: settings, model, broker, topics.
+
+    Returns:
+        What makes a loop over new clients.
+    """
     for hint in hints(settings.value_of):
         telemetry.emit(SettingWarned(hint.partition(":")[0], hint))
-    model = None
-    if settings.models.serve is not None:
-        model = load_model(settings, Path(settings.models.serve))
-    version, architecture = (model.served.version, model.architecture) if model else (None, "")
-    telemetry.emit(ModelServed(version, architecture))
+    serve, model = settings.models.serve, None
+    if serve is not None and not settings.follows_group_models:
+        model = load_model(settings, Path(serve))
     admin = wait_for_broker(settings, clock, telemetry, stop.wait)
     bytes_max = 0
     if admin is not None:
@@ -250,14 +276,47 @@ def _prepare(
             for created in admin.ensure_topics(settings):
                 telemetry.emit(created)
             bytes_max = admin.message_bytes_max(settings.ingest.dead_letter_topic)
-
+        if serve is not None and settings.follows_group_models:
+            model = pinned_version(settings, serve)
+    version, architecture = (model.served.version, model.architecture) if model else (None, "")
+    telemetry.emit(ModelServed(version, architecture))
     watchdog = Watchdog(lambda error: telemetry.emit(FatalError(error)))
 
-    def connect() -> Loop:
-        ends = kafka_ends(settings, bytes_max, watchdog, telemetry, clock)
-        return build_loop(settings, ends, model, telemetry, clock)
+    def ends() -> Ends:
+        return kafka_ends(settings, bytes_max, watchdog, telemetry, clock)
 
-    return connect
+    if serve is not None:
+        return lambda: build_loop(settings, ends(), model, telemetry, clock)
+    learning = KafkaLearning(settings, telemetry, clock)
+    until.callback(learning.close)
+    telemetry.add(learning)
+    return partial(_learning_loop, settings, learning, Networks(settings), ends)
+
+
+def _learning_loop(
+    settings: Settings, learning: KafkaLearning, networks: Networks, ends: Callable[[], Ends]
+) -> Loop:
+    """A loop that follows the group's champion; its models are known before any row is read."""
+    learning.models.read_to_end()
+    found = networks.of(learning.models.log)
+    model, architecture = found if found is not None else (None, None)
+    telemetry, clock = learning.telemetry, learning.clock
+    loop = build_loop(settings, ends(), model, telemetry, clock, learning)
+    buffer = window_buffer(settings, loop.table, telemetry)
+    learning.attach(Serving(loop.forecaster, buffer, model, architecture))
+    return loop
+
+
+def window_buffer(
+    settings: Settings, table: SeriesTable, telemetry: Telemetry
+) -> WindowBuffer | None:
+    """What picks the windows to learn from; None where nobody learns."""
+    if not settings.learns:
+        return None
+    shape = window_shape(settings)
+    rate = settings.training.sample_rate
+    topic = settings.windows_topic
+    return WindowBuffer(table, topic, shape.timesteps, shape.stride, rate, telemetry)
 
 
 def kafka_ends(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from forecastd.clock import SystemClock
-from forecastd.forecast.keras_model import Model
+from forecastd.forecast.model import Model
 from forecastd.kafka_topics import TopicAdmin
 from forecastd.loop import Loop
 from forecastd.observe.events import Event, StageTimed

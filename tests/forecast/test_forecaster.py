@@ -8,7 +8,7 @@ import pytest
 
 from forecastd.forecast import forecaster
 from forecastd.forecast.forecaster import ServedModel
-from forecastd.forecast.keras_model import Model
+from forecastd.forecast.model import Model
 from forecastd.memory.log import MemoryBroker
 from forecastd.memory.network import MemoryNetwork
 from forecastd.observe.events import (

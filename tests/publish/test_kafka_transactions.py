@@ -87,7 +87,7 @@ class Bench:
             published.insert(0, Message(topic, b"cpu", b"x" * 2 * SMALL))
         rows = [Message(self.state, b"cpu", b"row", partition=0)]
         moved = {getattr(self, name): Committed(at, at) for name, at in commits.items()}
-        return Turn(published, rows, moved)
+        return Turn(published, rows, [], moved)
 
     def seen(self, topic: str) -> list[str]:
         """What a reader of committed messages sees, to the end of the log."""

@@ -1,31 +1,20 @@
-"""A model from its files, in a network that is ready to serve."""
+"""Models in networks that are ready to serve."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from forecastd import disk_models
-from forecastd.forecast.bank_columns import Bank
+from forecastd.architecture import Architecture
 from forecastd.forecast.forecaster import ServedModel
+from forecastd.forecast.model import Model
 from forecastd.settings import Settings
 
 _FIRST_SLOTS = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A model in memory: how it forecasts, and where its state is kept.
-
-    Attributes:
-        architecture: in a few words.
-        states: (layer, part, units) of every state part.
-    """
-
-    served: ServedModel
-    architecture: str
-    bank: Bank
-    states: list[tuple[int, str, int]]
 
 
 def load_model(settings: Settings, path: Path) -> Model:
@@ -36,16 +25,34 @@ def load_model(settings: Settings, path: Path) -> Model:
     """
     stored = disk_models.load_model(path)
     architecture = stored.architecture.fit(settings)
+    return build_model(architecture, settings, stored.version, stored.weights)
+
+
+def build_model(
+    architecture: Architecture,
+    settings: Settings,
+    version: str = "",
+    weights: Sequence[NDArray[Any]] | None = None,
+) -> Model:
+    """Put weights into a new network, warmed up.
+
+    Args:
+        architecture: one that fits the settings.
+        settings: they say how many states a series has.
+        version: of the weights; "" while there are none to serve with.
+        weights: None: those that the network is born with.
+    """
     # TensorFlow takes seconds to load: who serves the baseline, or names a model that is none,
     # never waits for it.
     from forecastd.keras_network import KeyedNetwork
 
     network = KeyedNetwork(architecture, rows=_FIRST_SLOTS * settings.windows.phases)
-    network.set_weights(stored.weights)
+    if weights is not None:
+        network.set_weights(weights)
     network.warm_up()
     served = ServedModel(
         network,
-        stored.version,
+        version,
         architecture.quantiles,
         architecture.targets(settings.forecast.horizon),
         architecture.scaling,

@@ -6,11 +6,16 @@ forecasts depends on every step that a row has read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from forecastd.records import Float32s, Slots
+
+_KERNEL_AXES = 2
 
 
 @dataclass(slots=True)
@@ -66,6 +71,12 @@ class MemoryNetwork:
                 outputs.append(np.sort((h @ dense).reshape(len(rows), *self.head), axis=2))
         self._state["h"][rows], self._state["c"][rows] = h, c
         return np.stack(outputs, axis=1)
+
+    def set_weights(self, weights: Sequence[NDArray[Any]]) -> None:
+        """Take over the kernels, in order; biases, and rows that ours lack, are left out."""
+        kernels = [array for array in weights if array.ndim == _KERNEL_AXES]
+        taken = zip(kernels, self._weights, strict=True)
+        self._weights = [given[: len(own)].astype(np.float32) for given, own in taken]
 
     def zero_rows(self, rows: Slots) -> None:
         """Forget the state of bank rows."""

@@ -165,6 +165,13 @@ class ModelRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCacheFailed(Event):
+    """The copies in `models.dir` could not be brought up to date; nothing depends on them."""
+
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunBegan(Event):
     """A training process was started."""
 

@@ -11,7 +11,11 @@ class Fanout:
     """Passes every event to several listeners, in the order in which they were given."""
 
     def __init__(self, listeners: Sequence[Telemetry]) -> None:
-        self._emits = tuple(listener.emit for listener in listeners)
+        self._emits = [listener.emit for listener in listeners]
+
+    def add(self, listener: Telemetry) -> None:
+        """Pass events on to one more listener, last."""
+        self._emits.append(listener.emit)
 
     def emit(self, event: Event) -> None:
         """Pass one event on."""

@@ -30,7 +30,7 @@ class AtLeastOnce:
         with timer.timed("publish"):
             self.sink.send(turn.published)
         with timer.timed("save"):
-            self.sink.send(turn.rows)
+            self.sink.send(turn.saved)
         with timer.timed("commit"):
             if turn.commits:
                 self.source.commit(turn.commits)

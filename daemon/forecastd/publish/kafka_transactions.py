@@ -91,7 +91,7 @@ class KafkaTransactions:
         with broker_errors("transaction"), self.watchdog.bound("transaction", 5 * self.timeout_s):
             self.producer.begin_transaction()
             with timer.timed("publish"):
-                send_all(self.producer, [*turn.published, *turn.rows], self.timeout_s)
+                send_all(self.producer, [*turn.published, *turn.saved], self.timeout_s)
             with timer.timed("commit"):
                 self._commit(turn.commits, member)
 
