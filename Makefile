@@ -73,12 +73,19 @@ format: $(PROJECT) ## Format, and mend what the linter can
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(PROJECT) ## Throughput, delay, restore, failover, cost; figures in bench.json; ARGS go to the first
+bench: $(PROJECT) ## Throughput, delay, restore, failover, cost, learning; figures in bench.json; ARGS go to the first
 	@$(BIN)/python -m tests.benchmarks.throughput --out bench.json $(ARGS)
 	@$(BIN)/python -m tests.benchmarks.delay
 	@$(BIN)/python -m tests.benchmarks.restore --out bench.json
 	@$(BIN)/python -m tests.benchmarks.failover --out bench.json
 	@$(BIN)/python -m tests.benchmarks.cost --out bench.json
+	@$(BIN)/python -m tests.benchmarks.learning_stalls --out bench.json
+	@$(BIN)/python -m tests.benchmarks.learning_cost --out bench.json
+	@$(BIN)/python -m tests.benchmarks.learning_leak --out bench.json
+	@$(BIN)/python -m tests.benchmarks.learning_quality --out bench.json
+	@$(BIN)/python -m tests.benchmarks.learning_state --out bench.json
+	@$(BIN)/python -m tests.benchmarks.learning_rules --out bench.json
+	@$(BIN)/python -m tests.benchmarks.learning_carry --out bench.json
 
 .PHONY: chaos
 chaos: $(PROJECT) ## Kills, zombies, dead brokers: the long runs; ARGS='crash --seed 1 --records 50000'

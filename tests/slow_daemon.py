@@ -204,13 +204,14 @@ class SlowDaemon:
                 actual = one.steps[made.steps + lead - 1].values
                 any_model |= made.is_model
                 for value in range(self.values):
-                    error = abs(actual[value] - made.median[lead - 1, value])
-                    naive = abs(actual[value] - made.naive[lead - 1, value])
+                    most = 10 * spread[value]
+                    error = min(abs(actual[value] - made.median[lead - 1, value]), most)
+                    naive = min(abs(actual[value] - made.naive[lead - 1, value]), most)
                     learn(one.naive_error, (lead, value), naive, made.window + 1)
                     if made.is_model:
                         learn(one.model_error, (lead, value), error, one.scored)
-                        rivals[0] += min(error / spread[value], 10)
-                        rivals[1] += min(naive / spread[value], 10)
+                        rivals[0] += error / spread[value]
+                        rivals[1] += naive / spread[value]
                     by_model = made.is_model and not made.in_shadow
                     scores = self.scores["model" if by_model else "baseline"]
                     scores.leads += 1

@@ -16,7 +16,15 @@ from forecastd.memory.models import MemoryModels
 from forecastd.memory.trainer import MemoryTrainer
 from forecastd.model_weights import Weights, pack_weights
 from forecastd.models.model_records import NewModel, encode_entry, encode_pointer
-from forecastd.observe.events import ModelPromoted, ModelRefused, ModelScored, ModelServed, RunEnded
+from forecastd.observe.events import ModelScored, ModelServed
+from forecastd.observe.learning_events import (
+    FallbackCounted,
+    ModelPromoted,
+    ModelRefused,
+    ModelsRead,
+    RunEnded,
+    RunGivenUp,
+)
 from forecastd.settings import Settings
 from forecastd.train.run_outcome import Candidate, TrainingOutcome
 from forecastd.wiring import window_buffer
@@ -55,6 +63,18 @@ def architecture(settings: Settings, units: int = UNITS) -> Architecture:
 def weights(of: Architecture, seed: int) -> Weights:
     rng = np.random.default_rng(seed)
     return [rng.normal(0, 0.7, shape).astype(np.float32) for shape in of.weight_shapes]
+
+
+class LateModels(MemoryModels):
+    """A topic on which nothing new has arrived when one looks without waiting."""
+
+    def read_to_end(self, timeout_s: float | None = None) -> None:  # as Kafka's
+        """Wait for all."""
+        super().poll()
+
+    def poll(self) -> bool:
+        """Not yet."""
+        return False
 
 
 class Daemon:
@@ -165,6 +185,11 @@ class TestBeforeAnyPromotion:
         made = [m for m in published(broker) if "cold" not in m["flags"]]
         assert len(broker.messages("forecastd-windows")) == len(made) > 0
 
+    def test_no_series_is_in_fallback(self) -> None:
+        daemon, _ = learner()
+        daemon.work()
+        assert {event.series for event in daemon.heard.heard(FallbackCounted)} == {0}
+
 
 class TestRun:
     def test_begins_when_there_are_enough_windows(self) -> None:
@@ -238,6 +263,19 @@ class TestRun:
         daemon.step(120_000)
         assert daemon.trainer.started == 2
 
+    def test_that_has_ended_is_known_before_it_is_read_back(self) -> None:
+        """A broker takes a while, in which nothing may look as if no run had ever been."""
+        daemon, broker = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.learning.models = LateModels(broker, TOPIC)
+        daemon.step(COUNT_MS)
+        daemon.trainer.end(TrainingOutcome(status="rejected", reason="no better"))
+        daemon.step()
+        daemon.step(COUNT_MS)
+        assert daemon.heard.heard(RunEnded)
+        assert daemon.trainer.started == 1
+
     def test_is_void_where_another_model_serves_by_now(self) -> None:
         daemon, broker = learner()
         daemon.work()
@@ -255,6 +293,7 @@ class TestRun:
         daemon.clock.advance(10)
         daemon.learning.step([])
         assert (daemon.trainer.killed, daemon.trainer.is_running) == (1, False)
+        assert daemon.heard.heard(RunGivenUp)
 
 
 class TestOperator:
@@ -336,6 +375,10 @@ class TestRestart:
         again = Daemon(broker, daemon.settings)
         assert again.version == daemon.version
         assert not again.heard.heard(ModelPromoted)
+        told = again.heard.heard(ModelsRead)[-1]
+        assert (told.version, told.by, told.is_held) == (daemon.version, "trainer", False)
+        assert told.run is not None
+        assert (told.run.status, told.run.reason) == ("promoted", "better")
         assert [event.version for event in again.heard.heard(ModelServed)] == [daemon.version]
 
     def test_goes_on_with_the_schedule(self) -> None:

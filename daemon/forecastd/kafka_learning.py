@@ -14,7 +14,8 @@ from forecastd.learning import Learning
 from forecastd.models.disk_cache import DiskCache
 from forecastd.models.kafka_models import KafkaModels
 from forecastd.models.model_log import ModelLog
-from forecastd.observe.events import ModelCacheFailed, Telemetry
+from forecastd.observe.events import Telemetry
+from forecastd.observe.learning_events import ModelCacheFailed
 from forecastd.settings import Settings
 from forecastd.train.kafka_windows import WindowCounter
 from forecastd.train.subprocess_trainer import TrainerProcess

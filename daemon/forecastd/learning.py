@@ -27,15 +27,16 @@ from forecastd.models.model_records import (
     encode_pointer,
     encode_run,
 )
-from forecastd.observe.events import (
-    Event,
+from forecastd.observe.events import Event, ModelScored, ModelServed, Telemetry
+from forecastd.observe.learning_events import (
+    FallbackCounted,
     ModelPromoted,
     ModelRefused,
-    ModelScored,
-    ModelServed,
+    ModelsRead,
+    PastRun,
     RunBegan,
     RunEnded,
-    Telemetry,
+    RunGivenUp,
 )
 from forecastd.records import Message, Round, TopicPartition
 from forecastd.settings import Settings
@@ -186,12 +187,16 @@ class Learning:
         if self.models.poll():
             self._follow()
             self.cache(self.models.log)
+        if self._serving is not None:
+            fallen = self._serving.forecaster.count_fallback(served)
+            self.telemetry.emit(FallbackCounted(fallen))
         if not self.settings.learns:
             return
         if self.first_partition in served:
             self._train(now_ms)
         elif self.trainer.is_running:
             self.trainer.kill()  # the new owner trains
+            self.telemetry.emit(RunGivenUp())
 
     def close(self) -> None:
         """End a run, if there is one."""
@@ -202,11 +207,24 @@ class Learning:
         champion, serving = self.models.log.champion, self._serving
         if serving is None:
             return
+        self._tell()
         if champion is None:
             serving.forecaster.model = None
             self._note_champion(None, "")
         elif champion.version not in (self._served_version, self._refused):
             self._serve(champion, serving)
+
+    def _tell(self) -> None:
+        """Say what the topic holds, which other instances and earlier processes wrote, too."""
+        pointer, run = self.models.log.pointer, self.models.log.last_run
+        past = None
+        if run is not None:
+            past = PastRun(run.status, run.reason, run.ended_ms, run.failures)
+        if pointer is None:
+            self.telemetry.emit(ModelsRead(None, run=past))
+            return
+        told = (pointer.version, pointer.by, pointer.reason, pointer.at_ms, pointer.is_held, past)
+        self.telemetry.emit(ModelsRead(*told))
 
     def _serve(self, champion: Entry, serving: Serving) -> None:
         try:
@@ -258,7 +276,7 @@ class Learning:
         elif not self.trainer.is_running and self._is_due(now_ms):
             self._run_began_ms = now_ms
             self.trainer.start(TrainingJob.of(self.settings))
-            self.telemetry.emit(RunBegan())
+            self.telemetry.emit(RunBegan(now_ms))
 
     def _is_due(self, now_ms: int) -> bool:
         """Whether a run should begin; while an operator holds the pointer none does."""
@@ -298,7 +316,9 @@ class Learning:
             figures=_figures(outcome),
         )
         given_up = log.tombstones_beyond(self.settings.models.keep)
-        self.models.write([encode_run(log.topic, run), *given_up])
+        told = encode_run(log.topic, run)
+        self.models.write([told, *given_up])
+        log.fold(told.key, told.value)  # the next run must not begin before this one is read back
         self.telemetry.emit(
             RunEnded(
                 outcome.status,

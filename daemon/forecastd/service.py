@@ -106,10 +106,6 @@ class Service:
         Raises:
             BrokerError: it failed `REFUSALS_MAX` times in a row, of brokers that answer.
         """
-        # What was made up to here lives as long as the process: the collector need not go through
-        # all of TensorFlow at every turn.
-        gc.collect()
-        gc.freeze()
         is_complete = True
         while not self.stop:
             try:
@@ -136,6 +132,11 @@ class Service:
     def _serve(self) -> bool:
         """Turn until the end is asked for, or another network; whether all ended in order."""
         loop = self.connect()
+        # What was made up to here lives as long as the loop: the collector need not go through
+        # all of TensorFlow at every turn.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
         is_closed = False
         try:
             self._turn(loop)

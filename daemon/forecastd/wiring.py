@@ -39,7 +39,7 @@ from forecastd.observe.rates import LiveRates
 from forecastd.observe.snapshot import SeriesView
 from forecastd.observe.stdout_libraries import LibraryLines, install_library_lines
 from forecastd.observe.stdout_log import StdoutLog
-from forecastd.observe.table_views import busiest_series
+from forecastd.observe.table_views import ServedWeights, busiest_series
 from forecastd.observe.telemetry import Fanout
 from forecastd.ports import ColumnStore, Delivery, Learner, RowReader, Source
 from forecastd.publish.at_least_once import AtLeastOnce
@@ -229,7 +229,8 @@ def run(settings: Settings) -> int:
         partitions, quantiles = list(loop.served), loop.forecaster.quantiles
         views: tuple[SeriesView, ...] = ()
         if server.is_watched:
-            views = busiest_series(loop.table, partitions, loop.targets, quantiles)
+            served = _served_weights(loop.forecaster)
+            views = busiest_series(loop.table, partitions, loop.targets, quantiles, served)
         server.publish(rates.snapshot(clock.now_ms(), views))
 
     stop = StopSignal(
@@ -254,6 +255,13 @@ def run(settings: Settings) -> int:
     finally:
         until.close()
     return 0
+
+
+def _served_weights(forecaster: Forecaster) -> ServedWeights | None:
+    model = forecaster.model
+    if model is None:
+        return None
+    return ServedWeights(model.version, model.version_key, forecaster.shape.stride)
 
 
 def _prepare(

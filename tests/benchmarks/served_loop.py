@@ -21,6 +21,7 @@ from forecastd.kafka_topics import TopicAdmin
 from forecastd.loop import Loop
 from forecastd.observe.events import Event, StageTimed
 from forecastd.settings import Settings
+from forecastd.train.window_buffer import WindowBuffer
 
 PARTITIONS = 4
 
@@ -104,7 +105,7 @@ class Counting:
         self._delivery = delivery
 
     def deliver(self, turn: Any, stopwatch: Any) -> None:
-        for message in (*turn.published, *turn.rows):
+        for message in (*turn.published, *turn.rows, *turn.windows):
             count, size = self.topics.get(message.topic, (0, 0))
             self.topics[message.topic] = (count + 1, size + len(message.value or b""))
         self._delivery.deliver(turn, stopwatch)
@@ -113,10 +114,22 @@ class Counting:
         self._delivery.close(timeout_s)
 
 
+class Writing:
+    """A learner that writes what is to be learnt from, and nothing more."""
+
+    needs_network = False
+
+    def __init__(self, buffer: WindowBuffer) -> None:
+        self.finished = buffer.finished
+
+    def step(self, served: Any) -> None:
+        pass
+
+
 def open_loop(settings: Settings, telemetry: Any) -> tuple[Loop, Counting]:
     """The loop of a daemon that has yet to join its group, and what counts its messages."""
     from forecastd.watchdog import Watchdog
-    from forecastd.wiring import Ends, build_loop, kafka_ends
+    from forecastd.wiring import Ends, build_loop, kafka_ends, window_buffer
 
     with TopicAdmin(settings.kafka) as admin:
         admin.ensure_topics(settings)
@@ -125,6 +138,8 @@ def open_loop(settings: Settings, telemetry: Any) -> tuple[Loop, Counting]:
     ends = kafka_ends(settings, 2**20, Watchdog(print), telemetry, clock)
     sent = Counting(ends.delivery)
     loop = build_loop(settings, Ends(ends.source, sent, ends.rows, 2**20), model, telemetry, clock)
+    if buffer := window_buffer(settings, loop.table, telemetry):
+        loop.learner = Writing(buffer)
     gc.collect()
     gc.freeze()  # as the daemon does
     return loop, sent
@@ -144,6 +159,7 @@ def serve(bootstrap: str, topic: str, records: int, group: str, more: Sections) 
     taken = sum(at.position for at in loop.served.values())
     sums.cpu.clear()
     sums.wall.clear()
+    sent.topics.clear()
     started, cpu = time.perf_counter(), time.process_time()
     first = taken
     while taken < records:

@@ -2,8 +2,9 @@
 
     python -m tests.chaos [SCENARIO...] [--delivery exactly_once] [--records 200000] [--seed 1]
 
-Scenarios: crash, group, broker, zombie; all, in both modes of delivery, where none is named. Each
-prints its seed first. The exit status is 1 where anything was lost, invented or changed.
+Scenarios: crash, learning, group, broker, zombie; all, in both modes of delivery, where none is
+named. Each prints its seed first. The exit status is 1 where anything was lost, invented or
+changed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,11 +27,12 @@ from tests.chaos.broker import broker
 from tests.chaos.crash import crash
 from tests.chaos.group import group
 from tests.chaos.harness import Case, Delivery, Report
+from tests.chaos.learning import SETTINGS, serve_group_model
 from tests.chaos.stream import Stream
 from tests.chaos.trained import small_model
 from tests.chaos.zombie import zombie
 
-SCENARIOS = ("crash", "group", "group-dynamic", "broker", "zombie")
+SCENARIOS = ("crash", "learning", "group", "group-dynamic", "broker", "zombie")
 
 
 def main() -> int:
@@ -80,6 +83,9 @@ def _judged(
 def _run(scenario: str, case: Case, kafka: EmbeddedKafka, arguments: argparse.Namespace) -> Report:
     if scenario == "crash":
         return crash(case, arguments.kills)
+    if scenario == "learning":
+        prepare = partial(serve_group_model, case.folder)
+        return crash(replace(case, model=SETTINGS, prepare=prepare), arguments.kills)
     if scenario == "broker":
         return broker(case, kafka, arguments.broker_kills, arguments.broker_pauses)
     if scenario == "zombie":
@@ -109,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="of stream and schedule; default: a new one")
     parser.add_argument("--records", type=int, default=200_000)
     parser.add_argument("--series", type=int, default=500)
-    parser.add_argument("--kills", type=int, default=20, help="of the daemon, in crash")
+    parser.add_argument(
+        "--kills", type=int, default=20, help="of the daemon, in crash and learning"
+    )
     parser.add_argument("--deeds", type=int, default=24, help="to three instances, in group")
     parser.add_argument("--broker-kills", type=int, default=3)
     parser.add_argument("--broker-pauses", type=int, default=1)

@@ -61,24 +61,28 @@ class Outcome:
     Attributes:
         forecasts: by id, in the order in which they lie in the topic.
         dead_letters: how often each record was rejected.
+        windows: that were written to learn from, as bytes.
     """
 
     forecasts: dict[str, list[Forecast]] = field(default_factory=lambda: defaultdict(list))
     dead_letters: Counter[Place] = field(default_factory=Counter)
+    windows: set[bytes] = field(default_factory=set)
 
     @classmethod
     def of(
         cls,
         messages: Iterable[Mapping[str, Any]],
         letters: Iterable[Iterable[tuple[str, bytes]]],
+        windows: Iterable[bytes] = (),
     ) -> Outcome:
-        """Sort what the two topics hold.
+        """Sort what the topics hold.
 
         Args:
             messages: forecasts.
             letters: headers of the dead letters.
+            windows: that were written to learn from.
         """
-        found = cls()
+        found = cls(windows=set(windows))
         for message in messages:
             found.forecasts[message["id"]].append(Forecast.of(message))
         for headers in letters:
@@ -103,6 +107,7 @@ def faults(calm: Outcome, hit: Outcome, *, exactly_once: bool) -> list[str]:
     found = [
         *_set_faults("forecasts", calm.forecasts.keys(), hit.forecasts.keys()),
         *_set_faults("dead letters", calm.dead_letters.keys(), hit.dead_letters.keys()),
+        *_set_faults("windows", calm.windows, hit.windows),
         *_shown("forecasts with other numbers", _changed(calm, hit)),
     ]
     if exactly_once:

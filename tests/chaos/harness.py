@@ -50,6 +50,7 @@ class Case:
         model: settings that serve a trained model, its shape included.
         folder: for logs.
         ahead: records that wait for the daemons at any time.
+        prepare: what is done for each group before its first daemon starts.
     """
 
     bootstrap: str
@@ -59,6 +60,7 @@ class Case:
     model: Mapping[str, str]
     is_static: bool = True
     ahead: int = 2_000
+    prepare: Callable[[World], None] = lambda _: None
 
     @property
     def draw(self) -> random.Random:
@@ -215,6 +217,7 @@ class Run:
         """Create the topics; start nothing yet."""
         self.case = case
         self.world = World(case.bootstrap, partitions=case.stream.partitions).create()
+        case.prepare(self.world)
         self.instances = [
             Instance(name, self.world, case.folder, self._settings(name)) for name in names
         ]
@@ -293,6 +296,7 @@ class Run:
             "records": self.case.stream.count,
             "forecasts": len(hit.forecasts),
             "dead letters": len(hit.dead_letters),
+            "windows": len(hit.windows),
             "repeated": hit.repeats,
             "ended by itself": sum(instance.ended for instance in self.instances),
         }
@@ -305,6 +309,7 @@ class Run:
         """A daemon of another group reads the same topic, in polls of another size."""
         world = replace(self.world, name=f"{self.world.name}-calm", reads=self.world.records)
         instance = Instance("calm", world, self.case.folder, self.case.model)
+        self.case.prepare(world)
         try:
             instance.start()
             assert instance.daemon is not None, "started"
@@ -321,4 +326,5 @@ class Run:
 
 def _outcome(world: World) -> Outcome:
     letters = (record.headers for record in world.read(world.dead_letters))
-    return Outcome.of(world.messages(), letters)
+    windows = (record.value for record in world.read(f"{world.name}-windows"))
+    return Outcome.of(world.messages(), letters, windows)

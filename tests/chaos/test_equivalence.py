@@ -48,6 +48,13 @@ class TestFaults:
             "1 dead letters invented, such as ('t', 0, 5)",
         ]
 
+    def test_name_windows_to_learn_from_that_are_lost_or_changed(self) -> None:
+        calm, hit = (Outcome.of((), (), windows) for windows in ((b"a", b"b"), (b"a", b"c", b"a")))
+        assert faults(calm, hit, exactly_once=True) == [
+            "1 windows lost, such as b'b'",
+            "1 windows invented, such as b'c'",
+        ]
+
     @pytest.mark.parametrize("first", [1.001, float("nan")])
     def test_name_other_numbers_in_any_of_the_repeats(self, first: float) -> None:
         hit = outcome(message("a"), message("a", first=first), message("b"), letters=(3, 4))

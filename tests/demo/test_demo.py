@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,14 +16,22 @@ from pathlib import Path
 import psutil
 import pytest
 from kafka.admin import KafkaAdminClient
+from msgspec.structs import replace
 
 from forecastd.commands.demo import add_arguments
 from forecastd.demo.errors import DemoError
+from forecastd.demo.kafka_feed import MADE_UP, MADE_UP_MS
 from forecastd.demo.subprocess_child import Child
+from forecastd.demo.subprocess_demo import HISTORY_MINUTES, SETTINGS
 from forecastd.demo.summary import Summary
+from forecastd.settings import ForecastSettings, TrainingSettings
+from forecastd.settings_sources import load_settings
 from tests.deadline import until
 
 DEADLINE_S = 180.0
+
+PROMOTION_S = 150.0
+"""Within which a model must have been trained, judged and promoted, on a machine with two cores."""
 
 
 class Demo:
@@ -56,12 +65,12 @@ class Demo:
         """The last line of stderr."""
         return (self.err.read_text().splitlines() or [""])[-1]
 
-    def await_text(self, text: str) -> None:
-        """Return once stdout has this text."""
+    def await_text(self, pattern: str, within_s: float = DEADLINE_S) -> None:
+        """Return once stdout has a text of this pattern."""
         until(
-            lambda: text in self.out.read_text(),
-            f"'{text}' on stdout",
-            within_s=DEADLINE_S,
+            lambda: re.search(pattern, self.out.read_text()),
+            f"'{pattern}' on stdout",
+            within_s=within_s,
             process=self.process,
             log=self.err,
         )
@@ -117,13 +126,28 @@ class TestDemo:
         summary = json.loads(line)
         assert running.out.read_text() == f"{line}\n"
         assert summary["records"] > 0
-        assert summary["forecasts"] >= summary["model_forecasts"] > 0
-        assert summary["model_version"].startswith("0-")
+        assert summary["forecasts"] >= summary["model_forecasts"]
         assert 0 < summary["delay_p50_ms"] <= summary["delay_p99_ms"]
         assert summary["page"].startswith("http://127.0.0.1:")
         assert 10 <= summary["seconds"] < 20
         start = [summary[f"seconds_to_{what}"] for what in ("broker", "ready", "first_forecast")]
         assert start == sorted(start)
+
+    def test_the_daemon_promotes_a_model_that_it_trained_itself(
+        self, kafka: str, tmp_path: Path
+    ) -> None:
+        """What all of it is for: a baseline first, and soon something better."""
+        with demo(tmp_path, "--broker", kafka) as running:
+            running.await_text("baseline: error ")
+            running.await_text("the daemon trains a model on what it has read")
+            running.await_text("model 1-[0-9a-f]{6} promoted: error 0", PROMOTION_S)
+            running.await_text(r"  model 1-[0-9a-f]{6}: error \d+ % below naive")
+            running.process.send_signal(signal.SIGINT)
+            status, line = running.ended()
+            assert running.left_behind() == []
+        assert status == 0
+        assert re.search(r" \([1-9][\d,]* by the model\), .*, error \d+ % below naive, ", line)
+        assert re.search(r", model 1-[0-9a-f]{6} serves, .*, the first promotion [\d.]+ s ", line)
 
     def test_ctrl_c_ends_everything_and_leaves_nothing_on_a_broker_of_the_users(
         self, kafka: str, tmp_path: Path
@@ -131,7 +155,7 @@ class TestDemo:
         """Whoever tries it on a broker at work must not have to clean up."""
         with demo(tmp_path, "--broker", kafka) as running:
             running.await_text("forecasts  delay")
-            assert len(names_on(kafka)) == 5
+            assert len(names_on(kafka)) == 7
             running.process.send_signal(signal.SIGINT)
             status, line = running.ended()
             assert status == 0
@@ -166,7 +190,7 @@ class TestDemo:
 
 class TestRefusals:
     def test_a_broker_that_does_not_answer_is_named(self, tmp_path: Path) -> None:
-        """Before a model is trained for nothing."""
+        """Before anything is started for nothing."""
         with demo(tmp_path, "--broker", "127.0.0.1:1", "--for", "5s") as running:
             assert running.ended() == (1, "")
             assert running.left_behind() == []
@@ -200,18 +224,17 @@ class TestRefusals:
 class TestChild:
     def test_that_fails_is_quoted(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """Its log goes with the folder: what it said last must be seen now."""
-        words = ["train", "nowhere.csv", "--out", "model"]
         with (
             pytest.raises(DemoError) as failed,
-            Child("training", words, tmp_path) as training,
+            Child("feed", ["feed", "--broker", "kafka"], tmp_path) as feed,
         ):
-            training.wait(DEADLINE_S, "a trained model")
-        last = training.log.read_text().splitlines()[-1]
-        assert "nowhere.csv" in last
+            until(lambda: feed.check("a feed that goes on"), "end", within_s=DEADLINE_S)
+        last = feed.log.read_text().splitlines()[-1]
+        assert "--broker: 'kafka'" in last
         assert str(failed.value) == (
-            f"training: ended with status 1, its last words being '{last}', wanted a trained model"
+            f"feed: ended with status 1, its last words being '{last}', wanted a feed that goes on"
         )
-        assert f"training| {last}\n" in capsys.readouterr().err
+        assert f"feed| {last}\n" in capsys.readouterr().err
 
     def test_ends_when_the_block_is_left(self, tmp_path: Path) -> None:
         """However it is left."""
@@ -233,10 +256,13 @@ class TestSummary:
         skill=0.3149,
         coverage=0.75,
         series=16,
-        model_version="0-abc123",
+        source="model",
+        model_version="1-abc123",
+        promotions=1,
         seconds_to_broker=4.0,
         seconds_to_ready=12.0,
         seconds_to_first_forecast=13.25,
+        seconds_to_first_promotion=71.5,
         page="http://127.0.0.1:9464/",
     )
 
@@ -244,8 +270,15 @@ class TestSummary:
         """It is the last line: what came of it."""
         assert self.SUMMARY.to_text() == (
             "40 s: 3,600 records, 1,000 forecasts (760 by the model), delay 17 ms, 99 % within "
-            "1.2 s, error 31 % below naive, the first forecast 13.2 s after the start"
+            "1.2 s, error 31 % below naive, model 1-abc123 serves, the first forecast 13.2 s after "
+            "the start, the first promotion 71.5 s after the start"
         )
+
+    def test_progress_says_what_makes_the_forecasts(self) -> None:
+        """The moment at which that changes is what a viewer waits for."""
+        before = replace(self.SUMMARY, source="baseline", model_version=None, skill=0.0)
+        assert before.progress().endswith("delay   17 ms  baseline: error 0 % below naive")
+        assert self.SUMMARY.progress().endswith("  model 1-abc123: error 31 % below naive")
 
     def test_is_one_line_of_json_with_every_field(self) -> None:
         """A program must not have to guess what a missing field means."""
@@ -254,3 +287,19 @@ class TestSummary:
         assert json.loads(line) == {
             field: getattr(self.SUMMARY, field) for field in Summary.__struct_fields__
         }
+
+
+class TestSettings:
+    def test_the_first_run_has_the_whole_past_and_the_gate_is_that_of_production(
+        self, tmp_path: Path
+    ) -> None:
+        """What is promoted on stage must have earned it as it would at work."""
+        settings = load_settings(SETTINGS, tmp_path, {}, []).settings
+        training, windows = settings.training, settings.windows
+        steps = HISTORY_MINUTES * 60_000 // MADE_UP_MS
+        past = len(MADE_UP) * (steps // windows.timesteps)
+        assert 0.97 * past < training.min_windows <= past
+        changed = training.model_dump() | {"min_windows": 0, "every": 0}
+        default = TrainingSettings().model_dump() | {"min_windows": 0, "every": 0}
+        assert changed == default
+        assert settings.forecast == ForecastSettings()

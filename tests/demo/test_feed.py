@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,14 +17,13 @@ import pytest
 from kafka import KafkaConsumer
 
 from forecastd.demo.feed_record import feed_record
-from forecastd.demo.history import history_csv
+from forecastd.demo.kafka_feed import MADE_UP
 from forecastd.demo.psutil_machine import Machine
+from forecastd.demo.restless_series import RESTLESS_SERIES, RestlessSeries
 from forecastd.demo.seasonal_series import SEASONAL_SERIES, SeasonalSeries
-from forecastd.ingest.event_time import to_ms
 from forecastd.memory.log import MemoryRecord
 from forecastd.records import TopicPartition
 from forecastd.settings import Settings
-from forecastd.train.disk_recordings import opened, read_csv
 from forecastd.wiring import json_decoder
 from tests.deadline import DEADLINE_S, until
 
@@ -53,7 +53,7 @@ class TestSeasonalSeries:
 
     @pytest.mark.parametrize("series", SEASONAL_SERIES, ids=lambda series: series.name)
     def test_a_value_depends_on_its_time_alone(self, series: SeasonalSeries) -> None:
-        """History and presence are made by two processes, and must be one series."""
+        """Past and present are made in chunks of any size, and must be one series."""
         together = series.values(MINUTE_MS)
         one_by_one = [series.values(MINUTE_MS[at : at + 1])[0] for at in range(300)]
         np.testing.assert_array_equal(together, one_by_one)
@@ -84,32 +84,30 @@ class TestSeasonalSeries:
         assert abs(minutes[1] - minutes[0]) == pytest.approx(drifting.drift_per_minute, rel=0.1)
 
 
-class TestHistory:
-    def test_is_what_training_reads_and_ends_now(self, tmp_path: Path) -> None:
-        """The demo's model comes from `forecastd train` and nothing else."""
-        file = tmp_path / "history.csv"
-        file.write_text(history_csv(SEASONAL_SERIES, NOW_MS, STEP_MS, steps=40, copies=3))
-        with opened(file) as recording:
-            recorded = read_csv(recording, lambda text: to_ms(text, "auto"))
-        names = set(recorded.series)
-        assert {f"{one.name}/{copy}" for one in SEASONAL_SERIES for copy in range(3)} < names
-        assert (recorded.at_ms.min(), recorded.at_ms.max()) == (NOW_MS - 39 * STEP_MS, NOW_MS)
-        assert np.isfinite(recorded.values).all()
+class TestRestlessSeries:
+    def test_no_two_have_a_name_in_common(self) -> None:
+        """Neither among themselves nor with those that have a season: a name is a series."""
+        names = [series.name for series in MADE_UP]
+        assert len(set(names)) == len(names)
 
-    def test_holds_the_seasonal_series_as_they_were(self) -> None:
-        """So that what was learnt goes on."""
-        (series, *_) = SEASONAL_SERIES
-        head, *rows = history_csv([series], NOW_MS, STEP_MS, steps=30, copies=1).splitlines()
-        column = head.split(",").index(f"{series.name}/0")
-        found = [float(row.split(",")[column]) for row in rows]
-        np.testing.assert_array_equal(found, series.values(NOW_MS + STEP_MS * np.arange(-29, 1)))
+    @pytest.mark.parametrize("series", RESTLESS_SERIES, ids=lambda series: series.name)
+    def test_a_value_depends_on_its_time_alone(self, series: RestlessSeries) -> None:
+        """Past and present are made in chunks of any size, and must be one series."""
+        one_by_one = [series.values(MINUTE_MS[at : at + 1])[0] for at in range(300)]
+        np.testing.assert_array_equal(series.values(MINUTE_MS), one_by_one)
 
-    def test_every_stretch_is_another(self) -> None:
-        """Ten times the same season would teach one phase of it ten times."""
-        head, *rows = history_csv(SEASONAL_SERIES, NOW_MS, STEP_MS, 30, copies=4).splitlines()
-        table = np.array([row.split(",") for row in rows])
-        seasonal = [at for at, name in enumerate(head.split(",")) if "." in name]
-        assert len({tuple(table[:, at]) for at in seasonal}) == 4 * len(SEASONAL_SERIES)
+    @pytest.mark.parametrize("series", RESTLESS_SERIES, ids=lambda series: series.name)
+    def test_are_plausible_for_days(self, series: RestlessSeries) -> None:
+        """Nobody has less than nothing to do."""
+        values = series.values(NOW_MS + 60_007 * np.arange(3 * 24 * 60))
+        assert np.isfinite(values).all()
+        assert values.min() >= 0
+        assert values.max() < 1_000
+
+    def test_one_of_them_never_moves(self) -> None:
+        """Some series of a machine do not, either; without an example a model makes them move."""
+        moves = {one.name: np.ptp(one.values(MINUTE_MS)) for one in RESTLESS_SERIES}
+        assert [name for name, moved in moves.items() if moved == 0] == ["boiler.alarms"]
 
 
 class TestMachine:
@@ -156,7 +154,7 @@ class TestFeed:
         """What docker-compose relies on."""
         topic = f"feed-{uuid.uuid4().hex[:8]}"
         words = ["--broker", kafka, "--topic", topic, "--partitions", "3"]
-        wanted = {series.name for series in SEASONAL_SERIES} | Machine().sample().keys()
+        wanted = {series.name for series in MADE_UP} | Machine().sample().keys()
         with feeding(tmp_path, *words) as feed:
             records = read_until(kafka, topic, wanted)
             feed.terminate()
@@ -165,6 +163,28 @@ class TestFeed:
         assert values.keys() == wanted
         assert {record.key for record in records} == {name.encode() for name in wanted}
         assert (tmp_path / "stderr").read_text() == ""
+
+    def test_a_history_goes_on_into_the_present_without_a_gap(
+        self, kafka: str, tmp_path: Path
+    ) -> None:
+        """A gap, or a step back in time, would be in everything that is learnt from it."""
+        topic = f"feed-{uuid.uuid4().hex[:8]}"
+        words = ["--broker", kafka, "--topic", topic, "--partitions", "1", "--history", "2m"]
+        started_ms = time.time() * 1000
+        with feeding(tmp_path, *words):
+            records = read_until(kafka, topic, {"host.load"})
+        series = SEASONAL_SERIES[0]
+        sent = [json.loads(record.value or b"") for record in records]
+        ours = [one for one in sent if one["series"] == series.name]
+        at_ms = np.array([one["timestamp"] for one in ours])
+        assert started_ms - 120_000 <= at_ms[0] <= started_ms - 100_000
+        # The machine has no past: its series appear with the present.
+        host_ms = next(one["timestamp"] for one in sent if one["series"] == "host.load")
+        past = at_ms <= host_ms - 300
+        assert set(np.diff(at_ms[past])) == {STEP_MS}
+        assert past.sum() > 500
+        assert 0 < np.diff(at_ms).min() <= np.diff(at_ms).max() < 1_000
+        assert [one["value"] for one in ours] == series.values(at_ms).tolist()
 
     def test_waits_for_a_broker_says_so_once_and_can_be_ended(self, tmp_path: Path) -> None:
         """A container that starts before its broker must neither crash nor fill the log."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
+
 from tests.chaos.crash import crash
 from tests.chaos.harness import Case, Delivery
+from tests.chaos.learning import SETTINGS, serve_group_model
 from tests.chaos.stream import Stream
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -21,3 +24,21 @@ def test_kills_in_mid_window_change_no_forecast(
     report = crash(Case(kafka, tmp_path, delivery, stream, served_model, ahead=600), kills=3)
     assert not report.faults
     assert report.figures["ended by itself"] == 0
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_kills_of_a_daemon_that_trains_change_no_forecast(
+    kafka: str, tmp_path: Path, delivery: Delivery
+) -> None:
+    """Nor a window to learn from; its training processes die with it."""
+    stream, prepare = (
+        Stream(seed=20_263, count=8_000, series=60),
+        partial(serve_group_model, tmp_path),
+    )
+    case = Case(kafka, tmp_path, delivery, stream, SETTINGS, ahead=600, prepare=prepare)
+    report = crash(case, kills=3)
+    assert not report.faults
+    assert report.figures["ended by itself"] == 0
+    assert report.figures["windows"] > 500
+    (log,) = tmp_path.glob("*-one.log")
+    assert "training begins" in log.read_text()

@@ -53,21 +53,48 @@ class TestOddSeries:
         champion[0], challenger[0] = 1_000.0, 0.0
         assert not verdict(challenger, champion).is_promoted
 
+    def test_does_not_pay_for_what_the_others_lose(self) -> None:
+        """The cap alone would let it: .577 in the mean for .840."""
+        champion, challenger = each(0.60), each(0.63)
+        champion[0], challenger[0] = 1_000.0, 0.1
+        found = verdict(challenger, champion)
+        assert not found.is_promoted
+        assert found.reason.endswith("; without the series of the largest gain 0.630 for 0.600")
+
+    def test_may_gain_where_the_others_stay(self) -> None:
+        """One series has changed, and the challenger alone knows it."""
+        champion, challenger = each(0.60), each(0.60)
+        champion[0], challenger[0] = 2.0, 0.5
+        assert verdict(challenger, champion).is_promoted
+
+    def test_may_be_the_only_series(self) -> None:
+        found = judge(
+            np.array([0.4]), np.array([0.6]), {"last": np.array([1.0])}, np.array([40]), 0.02
+        )
+        assert found.is_promoted
+
     def test_does_not_lose_alone(self) -> None:
         """Its fallback is the naive forecast; the others must not wait for it."""
         champion, challenger = each(0.9), each(0.5)
         challenger[0] = 1_000.0
         assert verdict(challenger, champion, last=each(1.0)).is_promoted
 
-    def test_counts_as_much_as_one_whose_windows_are_few(self) -> None:
-        windows = np.full(SERIES, 20)
+    def test_counts_no_more_for_having_many_windows(self) -> None:
+        windows = np.full(SERIES, 30)
         windows[0] = 1_000_000
         champion, challenger = each(0.9), each(0.5)
         champion[0], challenger[0] = 0.5, 0.9
         assert judge(challenger, champion, {"last": each(1.0)}, windows, 0.02).is_promoted
 
     def test_adds_at_most_the_cap(self) -> None:
-        assert mean_capped(np.array([0.0, np.inf])) == ERROR_CAP / 2
+        assert mean_capped(np.array([0.0, np.inf]), np.array([20, 20])) == ERROR_CAP / 2
+
+    def test_says_less_where_it_has_only_just_begun(self) -> None:
+        """Series that a start from nothing is judged by are no reason to do without a model."""
+        windows = np.array([40] * 5 + [3] * 5)
+        challenger = np.array([0.5] * 5 + [ERROR_CAP] * 5)
+        assert judge(challenger, None, {"last": each(1.0)}, windows, 0.02).is_promoted
+        assert not judge(challenger, None, {"last": each(1.0)}, windows * 10, 0.02).is_promoted
 
 
 class TestRejection:

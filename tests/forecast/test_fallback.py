@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,9 +87,38 @@ class TestSeriesOnWhichTheModelLoses:
         assert naive
         assert all(event.error == event.naive_error for event in naive)
 
+    def test_are_counted_while_a_model_serves(self) -> None:
+        settings = make_settings()
+        loop = start(noise(80), settings, make_model(settings, network=Wrong))
+        drain(loop)
+        assert loop.forecaster.count_fallback(loop.served) == 1
+        assert loop.forecaster.count_fallback([]) == 0
+        loop.forecaster.model = None
+        assert loop.forecaster.count_fallback(loop.served) == 0, "nothing to fall back from"
+
     def test_get_the_model_where_the_operator_pinned_it(self) -> None:
         broker, _ = served(Wrong, models={"serve": "anywhere"})
         assert {message["source"] for message in windows(broker)} == {"model"}
+
+
+class TestModelScored:
+    def test_speaks_for_the_serving_weights_alone(self) -> None:
+        """Or new weights would be on probation with what the old ones have left pending."""
+        settings, broker, heard = make_settings(), noise(40), Telemetry()
+        loop = start(broker, settings, make_model(settings), telemetry=heard)
+        drain(loop)
+        before = sum(event.forecasts for event in heard.heard(ModelScored))
+        assert before > 0
+        assert loop.forecaster.model is not None
+        loop.forecaster.model = replace(loop.forecaster.model, version="2-bb")
+        scored = []
+        for window in range(3):
+            for at in range(40 + 4 * window, 44 + 4 * window):
+                at_ms = START_MS + 1_000 * at
+                broker.append(P0, encode([Obs("a", at_ms, (0.5 * at % 3,))]), at_ms)
+            drain(loop)
+            scored.append(sum(event.forecasts for event in heard.heard(ModelScored)) - before)
+        assert scored == [0, 1, 2]
 
 
 class TestSeriesOnWhichTheModelTies:

@@ -18,6 +18,10 @@ COUNTS = (
     "forecastd_restore_read_rows",
     "forecastd_restore_wanted_rows",
     "forecastd_ready",
+    "forecastd_training_running",
+    "forecastd_training_failures_in_a_row",
+    "forecastd_model_held",
+    "forecastd_series_in_fallback",
 )
 
 
@@ -37,6 +41,7 @@ class TestNames:
 
     def test_labels_come_from_a_short_list_without_series(self) -> None:
         bounded = {"topic", "partition", "stage", "source", "cold", "reason", "kind"}
+        bounded |= {"outcome", "by"}
         bounded |= {"version", "architecture"}  # one value at a time
         assert {label for metric in DECLARED for label in metric.labels} <= bounded
 

@@ -28,13 +28,11 @@ from forecastd.observe.events import (
     SeriesCounted,
     SeriesEvicted,
     SeriesLosesObservations,
-    SeriesNotLearnt,
     StableOffsetsSeen,
     StageTimed,
     StateReset,
     TopicCreated,
     TurnCompleted,
-    WindowsBuffered,
 )
 from forecastd.observe.prometheus_telemetry import PrometheusTelemetry
 from forecastd.records import REJECT_REASONS, TopicPartition
@@ -164,8 +162,6 @@ class TestDataPath:
             StateReset(4),
             RowsSaved(rows=10, tombstones=1, bytes=900),
             RowsUnreadable(P0, 5, "x"),
-            WindowsBuffered(windows=6, bytes=1_800),
-            SeriesNotLearnt(P0, left_out=12, kept=28),
         )
         assert exported("series_active") == 12
         assert exported("table_bytes") == 3_000
@@ -177,9 +173,6 @@ class TestDataPath:
         assert exported("row_tombstones_saved_total") == 1
         assert exported("rows_saved_bytes_total") == 900
         assert exported("rows_unreadable_total") == 5
-        assert exported("windows_buffered_total") == 6
-        assert exported("windows_buffered_bytes_total") == 1_800
-        assert exported("series_not_learnt_total") == 12
 
 
 class TestLag:

@@ -17,6 +17,7 @@ from forecastd.observe.events import (
     StateReset,
     TurnCompleted,
 )
+from forecastd.observe.learning_events import ModelPromoted
 from forecastd.observe.rates import LiveRates
 from forecastd.observe.snapshot import Errors, SeriesView
 from forecastd.records import TopicPartition
@@ -115,6 +116,11 @@ class TestLiveRates:
         shown = rates.snapshot(0, [view])
         assert shown.series == (view,)
         assert (shown.series_active, shown.table_bytes) == (12, 3_000)
+
+    def test_shows_what_is_learnt(self) -> None:
+        rates = LiveRates(started_ms=0)
+        rates.emit(ModelPromoted("1-aa", "trainer", "better", 5))
+        assert rates.snapshot(0).learning.promotions[-1].version == "1-aa"
 
     def test_events_without_a_number_on_the_page_are_ignored(self) -> None:
         rates = LiveRates(started_ms=0)

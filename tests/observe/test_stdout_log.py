@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forecastd.clock import ManualClock
-from forecastd.observe import events
+from forecastd.observe import events, learning_events
 from forecastd.observe.events import (
     BrokerLost,
     Event,
@@ -17,6 +17,7 @@ from forecastd.observe.events import (
     ForecastsScored,
     LoopTurned,
     ModelCalled,
+    ModelScored,
     ModelServed,
     OffsetsReset,
     PartitionMoved,
@@ -48,6 +49,16 @@ from forecastd.observe.events import (
     TurnCompleted,
     WindowsBuffered,
 )
+from forecastd.observe.learning_events import (
+    FallbackCounted,
+    ModelCacheFailed,
+    ModelPromoted,
+    ModelRefused,
+    ModelsRead,
+    RunBegan,
+    RunEnded,
+    RunGivenUp,
+)
 from forecastd.observe.stdout_log import SERIES_NAMED_MAX, StdoutLog
 from forecastd.records import TopicPartition
 
@@ -74,6 +85,12 @@ LEVELS: list[tuple[Event, str]] = [
     (StateReset(1), "warning"),
     (RowsUnreadable(P0, 3, "row of 'cpu': version 9, wanted 1"), "error"),
     (SkillFell(-0.2, 2_000), "warning"),
+    (RunEnded("promoted", "better", "7-3fa9c1", 1_200, 40.0, 38.0), "info"),
+    (RunEnded("rejected", "no better", None, 1_200, 40.0, 38.0), "info"),
+    (RunEnded("failed", "out of memory", None, 0, 4.0, 0.0), "warning"),
+    (RunGivenUp(), "info"),
+    (ModelRefused("7-3fa9c1", "timesteps: 8, wanted 16"), "error"),
+    (ModelCacheFailed("models: no space left on device"), "warning"),
     (BrokerLost("localhost:9092: no answer in 10s, wanted one", 1.0), "warning"),
     (ReadersHeldUp(P0, "records[0]: a transaction hangs"), "error"),
     (Stopping("SIGTERM"), "info"),
@@ -96,6 +113,9 @@ ONLY_COUNTED: list[Event] = [
     StableOffsetsSeen({P0: 0.0}),
     RowsSaved(3, 0, 900),
     WindowsBuffered(3, 900),
+    ModelScored(3, 48, 1.0, 2.0),
+    ModelsRead(None),
+    FallbackCounted(2),
 ]
 
 
@@ -141,18 +161,21 @@ class TestLevels:
         known = {type(event) for event, _ in LEVELS} | {type(event) for event in ONLY_COUNTED}
         declared = {
             kind
-            for _, kind in inspect.getmembers(events, inspect.isclass)
+            for module in (events, learning_events)
+            for _, kind in inspect.getmembers(module, inspect.isclass)
             if issubclass(kind, Event) and kind is not Event
         }
-        assert declared - known == {RestoreStarted}, "said at level debug alone"
+        unsaid = {RestoreStarted, RunBegan}  # at level debug alone
+        assert declared - known == unsaid | {ModelPromoted}, "said with the model that serves"
 
     def test_less_consequence_than_asked_for_is_not_written(self) -> None:
         logged = Logged("error").emit(*(event for event, _ in LEVELS))
         assert {line["level"] for line in logged.lines} == {"error"}
 
     def test_debug_says_more(self) -> None:
-        assert len(Logged("debug").emit(RestoreStarted(P0, 10)).lines) == 1
-        assert Logged("info").emit(RestoreStarted(P0, 10)).lines == []
+        said = (RestoreStarted(P0, 10), RunBegan(0))
+        assert len(Logged("debug").emit(*said).lines) == 2
+        assert Logged("info").emit(*said).lines == []
 
 
 class TestRepeatedFacts:
@@ -241,3 +264,36 @@ class TestWords:
     def test_a_restore_says_what_is_left_to_replay(self, logged: Logged) -> None:
         logged.emit(PartitionRestored(P0, series=3, resume_from=5, position=9, seconds=0.25))
         assert (logged.last["partition"], logged.last["replay"]) == ("records[0]", 4)
+
+
+class TestLearning:
+    @pytest.mark.parametrize("by", ["trainer", "operator"])
+    def test_a_promotion_is_one_line_with_who_and_why(self, logged: Logged, by: Any) -> None:
+        promoted = ModelPromoted("7-3fa9c1", by, "error 0.8, wanted below 0.98", 5)
+        logged.emit(promoted, ModelServed("7-3fa9c1", "LSTM 64"))
+        (line,) = logged.lines
+        assert (line["level"], line["version"], line["by"]) == ("info", "7-3fa9c1", by)
+        assert line["reason"] == "error 0.8, wanted below 0.98"
+
+    @pytest.mark.parametrize("version", ["6-11aa22", None])
+    def test_a_rollback_is_a_warning(self, logged: Logged, version: str | None) -> None:
+        rolled_back = ModelPromoted(version, "rollback", "live skill -0.300", 5)
+        logged.emit(rolled_back, ModelServed(version, "LSTM 64" if version else ""))
+        (line,) = logged.lines
+        assert (line["level"], line.get("version")) == ("warning", version)
+        assert line["reason"] == "live skill -0.300"
+
+    def test_what_serves_after_it_is_told_without_it(self, logged: Logged) -> None:
+        logged.emit(ModelPromoted("7-3fa9c1", "trainer", "better", 5))
+        logged.emit(*[ModelServed("7-3fa9c1", "LSTM 64")] * 2)
+        assert "reason" not in logged.last
+
+    def test_a_run_says_its_figures(self, logged: Logged) -> None:
+        logged.emit(RunEnded("rejected", "error 1.02, wanted 0.98", None, 1_200, 40.04, 38.01))
+        told = {name: logged.last[name] for name in ("reason", "windows", "seconds", "cpu_seconds")}
+        assert told == {
+            "reason": "error 1.02, wanted 0.98",
+            "windows": 1_200,
+            "seconds": 40.0,
+            "cpu_seconds": 38.0,
+        }

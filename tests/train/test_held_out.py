@@ -16,7 +16,7 @@ from forecastd.train.held_out import (
     read_medians,
     running_mean_at,
 )
-from forecastd.train.recorded_series import RecordedSeries
+from forecastd.train.recorded_series import Past, RecordedSeries
 from forecastd.train.sequences import training_data
 from forecastd.train.stretches import Layout
 
@@ -46,13 +46,20 @@ def cut(*recorded: RecordedSeries, warm: int = 2) -> list[HeldOut]:
     return held_out(recorded, LAYOUT, CUT, warm)
 
 
+def in_its_midst(values: Floats, start: int) -> list[RecordedSeries]:
+    """A piece that begins at a step before which there were others."""
+    windows = (len(values) - start) // LAYOUT.timesteps
+    past = Past(values[start - 1], np.zeros((windows, 1)), np.ones((windows, 1)))
+    return [replace(series("piece", values[start:], start), past=past)]
+
+
 class TestWindows:
     def test_are_those_that_training_is_validated_on(self) -> None:
         """One held-out stretch decides when to stop, and what is promoted."""
-        recorded = [series("a", walk(0)), series("b", walk(1))]
+        recorded = [series("a", walk(0)), series("b", walk(1)), *in_its_midst(walk(2), 20)]
         expected = training_data(recorded, LAYOUT, CUT, 2).held_out
         found = cut(*recorded)
-        assert len(found) == len(expected) == 4
+        assert len(found) == len(expected) == 6
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(fed(one, LAYOUT)[0].windows, other.windows)
             np.testing.assert_array_equal(one.recorded.at_ms[one.ends], other.end_ms)
@@ -66,6 +73,14 @@ class TestWindows:
     def test_of_a_series_that_has_only_begun_are_not_warmed(self) -> None:
         (first, *_) = cut(series("a", walk(0, 8), start=30))
         assert (first.warm, first.scored.tolist()) == (0, [3, 7])
+
+    def test_of_a_piece_warm_its_state_first(self) -> None:
+        """It is served with a state that has read what came before."""
+        begins, again = (
+            cut(one)[0] for one in (series("a", walk(0)[28:], 28), *in_its_midst(walk(0), 28))
+        )
+        assert (begins.warm, len(begins.scored)) == (0, 3)
+        assert (again.warm, len(again.scored)) == (1, 2)
 
     def test_that_nothing_follows_are_left_out(self) -> None:
         """A series that they are all of could not be judged."""

@@ -6,7 +6,7 @@ Modules are imported for every `--help`, so whatever takes long to import is imp
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -61,3 +61,19 @@ def add_settings_arguments(parser: ArgumentParser) -> None:
         help="directory with a file for each value, named FORECASTD_<SECTION>__<NAME>"
         " (default: /run/secrets, if it is there)",
     )
+
+
+def duration_s(text: str) -> float:
+    """Seconds of an argument that is a duration, such as `40s`.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    from pydantic_core import PydanticCustomError
+
+    from forecastd.settings import parse_duration_ms
+
+    try:
+        return parse_duration_ms(text) / 1000
+    except PydanticCustomError as error:
+        raise ArgumentTypeError(f"{text!r}, wanted {error.message()}") from error

@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import suppress
 
-from forecastd.commands import LoadSettings
+from forecastd.commands import LoadSettings, duration_s
 
 NAME = "demo"
-HELP = "run a broker, the daemon and a feed of this machine's live metrics, to look at"
+HELP = "run a broker, a feed of live metrics and the daemon, which learns them as one looks on"
 
 _PORT_MAX = 65_535
 
@@ -24,7 +24,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="for_s",
-        type=_seconds,
+        type=duration_s,
         metavar="TIME",
         help="end this long after the daemon is ready, such as 40s (default: run until Ctrl-C)",
     )
@@ -39,17 +39,6 @@ def main(args: Namespace, _load: LoadSettings) -> int:
     from forecastd.demo.subprocess_demo import Wishes, demo_main
 
     return demo_main(Wishes(args.broker, args.for_s, args.json, args.port))
-
-
-def _seconds(text: str) -> float:
-    from pydantic_core import PydanticCustomError
-
-    from forecastd.settings import parse_duration_ms
-
-    try:
-        return parse_duration_ms(text) / 1000
-    except PydanticCustomError as error:
-        raise ArgumentTypeError(f"{text!r}, wanted {error.message()}") from error
 
 
 def _port(text: str) -> int:

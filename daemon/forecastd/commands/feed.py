@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import suppress
 
-from forecastd.commands import LoadSettings
+from forecastd.commands import LoadSettings, duration_s
 
 NAME = "feed"
-HELP = "send this machine's live metrics, and series with seasons, to a topic"
+HELP = "send this machine's live metrics, and made-up series, to a topic"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -26,13 +26,21 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="of the topic, if it is created (default: 4)",
     )
+    parser.add_argument(
+        "--history",
+        dest="history_s",
+        type=duration_s,
+        default=0.0,
+        metavar="TIME",
+        help="send so much of the past of the made-up series first, such as 30m (default: none)",
+    )
 
 
 def main(args: Namespace, _load: LoadSettings) -> int:
     """Feed in the foreground until SIGTERM or Ctrl-C."""
     from forecastd.demo.kafka_feed import feed_main
 
-    return feed_main(args.broker, args.topic, args.partitions)
+    return feed_main(args.broker, args.topic, args.partitions, args.history_s)
 
 
 def _count(text: str) -> int:

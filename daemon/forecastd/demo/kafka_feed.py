@@ -1,4 +1,7 @@
-"""`forecastd feed`: this machine's metrics and the seasonal series, as records, as they happen."""
+"""`forecastd feed`: this machine's metrics and made-up series, as records, as they happen.
+
+What is made up can be given a past first: it is known at every time, the machine is not.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from pydantic import ValidationError
 from forecastd.demo.errors import DemoError
 from forecastd.demo.feed_record import feed_record
 from forecastd.demo.psutil_machine import Machine
+from forecastd.demo.restless_series import RESTLESS_SERIES
 from forecastd.demo.seasonal_series import SEASONAL_SERIES
 from forecastd.errors import BrokerError, TopicError
 from forecastd.kafka_connection import build_client, client_words, connection_options
@@ -23,12 +27,18 @@ from forecastd.kafka_topics import TopicAdmin
 from forecastd.settings import KafkaSettings
 from forecastd.topic_plan import TopicPlan
 
-SEASONAL_MS = 200
-"""Between two values of a seasonal series. The demo's history has the same step."""
+MADE_UP = (*SEASONAL_SERIES, *RESTLESS_SERIES)
+"""Series that can be asked for any time."""
+
+MADE_UP_MS = 200
+"""Between two values of each of these, in their past as in their present."""
 
 _MACHINE_MS = 300
 """Between two values of this machine. Less often, because the page shows the busiest series, and
 the seasons are what there is to see."""
+
+_PAST_STEPS = 50
+"""Steps of the past that are made at once: one by one takes long."""
 
 _RETRY_S = 1.0
 _CLOSE_S = 5.0
@@ -62,8 +72,14 @@ def ensure_topic(admin: TopicAdmin, topic: str, partitions: int) -> None:
         admin.create([TopicPlan(topic, "input", partitions, operations)])
 
 
-def feed_main(broker: str, topic: str, partitions: int) -> int:
+def feed_main(broker: str, topic: str, partitions: int, history_s: float = 0.0) -> int:
     """Feed until SIGTERM or Ctrl-C; the exit status of `forecastd feed`.
+
+    Args:
+        broker: `host:port`.
+        topic: created, with so many `partitions`, where it is missing.
+        partitions: of the topic.
+        history_s: how much of the past of what is made up is sent first.
 
     Raises:
         DemoError: the address is none, or psutil is missing.
@@ -79,7 +95,7 @@ def feed_main(broker: str, topic: str, partitions: int) -> int:
     try:
         machine = Machine()
         if _topic_is_there(settings, topic, partitions, stop):
-            _Feed(settings, topic, machine).run(stop)
+            _Feed(settings, topic, machine).run(stop, round(1000 * history_s))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -119,28 +135,43 @@ class _Feed:
             max_block_ms=settings.request_timeout,
         )
 
-    def run(self, stop: threading.Event) -> None:
-        """Feed until `stop` is set."""
-        sources: list[tuple[float, Callable[[int], Mapping[str, float]]]] = [
-            (SEASONAL_MS / 1000, _seasonal),
-            (_MACHINE_MS / 1000, lambda _: self._machine.sample()),
-        ]
-        due_s = [time.monotonic() + period_s for period_s, _ in sources]
+    def run(self, stop: threading.Event, history_ms: int) -> None:
+        """Catch up with the present from `history_ms` ago, then feed, until `stop` is set."""
         try:
-            while not stop.wait(max(0.0, min(due_s) - time.monotonic())):
-                now_s = time.monotonic()
-                for at, (period_s, sample) in enumerate(sources):
-                    if due_s[at] <= now_s:
-                        self._send(sample)
-                        # After a stall the ticks that were missed stay missed.
-                        due_s[at] = max(due_s[at] + period_s, now_s)
+            self._send_past(stop, history_ms)
+            self._send_present(stop)
         finally:
             self._producer.close(timeout=_CLOSE_S)
 
-    def _send(self, sample: Callable[[int], Mapping[str, float]]) -> None:
-        at_ms = time.time_ns() // 1_000_000
+    def _send_past(self, stop: threading.Event, history_ms: int) -> None:
+        """What is due of the made-up series; meanwhile more is, so that no gap is left."""
+        at_ms = _now_ms() - history_ms
+        while (due := (_now_ms() - at_ms) // MADE_UP_MS) > 0 and not stop.is_set():
+            times = at_ms + MADE_UP_MS * np.arange(min(due, _PAST_STEPS))
+            columns = {series.name: series.values(times).tolist() for series in MADE_UP}
+            for step_ms, values in zip(
+                times.tolist(), zip(*columns.values(), strict=True), strict=True
+            ):
+                self._send(step_ms, dict(zip(columns, values, strict=True)))
+            at_ms += MADE_UP_MS * len(times)
+
+    def _send_present(self, stop: threading.Event) -> None:
+        sources: list[tuple[int, Callable[[int], Mapping[str, float]]]] = [
+            (MADE_UP_MS, _made_up),
+            (_MACHINE_MS, lambda _: self._machine.sample()),
+        ]
+        due_s = [time.monotonic() + period_ms / 1000 for period_ms, _ in sources]
+        while not stop.wait(max(0.0, min(due_s) - time.monotonic())):
+            now_s, at_ms = time.monotonic(), _now_ms()
+            for at, (period_ms, sample) in enumerate(sources):
+                if due_s[at] <= now_s:
+                    self._send(at_ms, sample(at_ms))
+                    # After a stall the ticks that were missed stay missed.
+                    due_s[at] = max(due_s[at] + period_ms / 1000, now_s)
+
+    def _send(self, at_ms: int, values: Mapping[str, float]) -> None:
         try:
-            for series, value in sample(at_ms).items():
+            for series, value in values.items():
                 key, record = feed_record(series, at_ms, value)
                 sent = self._producer.send(self._topic, value=record, key=key)
                 sent.add_callback(self._complaint.forget)
@@ -170,6 +201,10 @@ class _Complaint:
         self._said = ""
 
 
-def _seasonal(at_ms: int) -> dict[str, float]:
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _made_up(at_ms: int) -> dict[str, float]:
     now = np.array([at_ms])
-    return {series.name: float(series.values(now)[0]) for series in SEASONAL_SERIES}
+    return {series.name: float(series.values(now)[0]) for series in MADE_UP}

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from forecastd.demo.timed_noise import normal, seed_of
 from forecastd.records import Floats, Ints
 
 Shape = Callable[[Floats], Floats]
@@ -56,9 +56,9 @@ class SeasonalSeries:
         """
         phase = (at_ms % self.season_ms) / self.season_ms
         turned = np.abs((at_ms + _DRIFT_MS) % (2 * _DRIFT_MS) - _DRIFT_MS) / 60_000
-        seed = int.from_bytes(self.name.encode()[-7:], "big")
+        seed = seed_of(self.name)
         values = self.level + self.swing * self.shape(phase)
-        values += self.drift_per_minute * turned + self.noise * _normal(at_ms, seed)
+        values += self.drift_per_minute * turned + self.noise * normal(at_ms, seed)
         return np.asarray(np.round(np.maximum(values, self.lowest), self.decimals))
 
 
@@ -114,20 +114,3 @@ SEASONAL_SERIES = (
 
 def _bump(phase: Floats, middle: float, width: float) -> Floats:
     return np.asarray(np.exp(-0.5 * ((phase - middle) / width) ** 2))
-
-
-def _normal(at_ms: Ints, seed: int) -> Floats:
-    """Normal noise that depends on time and seed alone (Box and Muller, 1958)."""
-    first, second = (_uniform(at_ms, seed + part) for part in (0, 1 << 60))
-    return np.asarray(np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second))
-
-
-def _uniform(at_ms: Ints, seed: int) -> Floats:
-    """Numbers in (0, 1], by hashing time and seed (SplitMix64; Steele et al., OOPSLA 2014)."""
-    mixed: NDArray[np.uint64] = at_ms.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= np.uint64(seed)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
-    mixed ^= mixed >> np.uint64(31)
-    uniform: Floats = ((mixed >> np.uint64(11)).astype(np.float64) + 1) / 2**53
-    return uniform

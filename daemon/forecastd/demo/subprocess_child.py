@@ -93,20 +93,6 @@ class Child:
         if status is not None:
             raise self.failure(_status_text(status), wanted)
 
-    def wait(self, timeout_s: float, wanted: str) -> None:
-        """Return when it has done its work.
-
-        Raises:
-            DemoError: it has not; quotes its log on stderr.
-        """
-        assert self._process is not None, "not started yet"
-        try:
-            status = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise self.failure(f"still busy after {timeout_s:g} s", wanted) from None
-        if status != 0:
-            raise self.failure(_status_text(status), wanted)
-
     def failure(self, found: str, wanted: str) -> DemoError:
         """The error to raise about it; quotes its log, in the error and on stderr."""
         lines = self.log.read_text(errors="replace").splitlines()[-_QUOTED_LINES:]

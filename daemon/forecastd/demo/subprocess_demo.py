@@ -1,7 +1,9 @@
 """`forecastd demo`: a broker, the daemon and a feed, each a process of its own, and what they do.
 
-    history ─▶ train ─▶ model ─┐            the model is trained while the broker starts
-                      broker ──┴▶ daemon ─▶ feed ─▶ watch
+    broker ─▶ daemon ─▶ feed ─▶ watch
+
+The feed begins with some of the past of its made-up series. The daemon reads that as it would the
+records that a topic has kept, forecasts with its baseline, and trains a model on what it has read.
 
 Everything temporary lies in one folder, and goes with it. The parts end in the opposite order.
 """
@@ -19,28 +21,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from forecastd.demo.errors import DemoError, EmbeddedKafkaError
-from forecastd.demo.history import history_csv
 from forecastd.demo.http_daemon import DaemonPage
 from forecastd.demo.http_watch import Watch
 from forecastd.demo.kafka_broker import EmbeddedKafka
 from forecastd.demo.kafka_demo_topics import DemoNames, delete_all
-from forecastd.demo.kafka_feed import SEASONAL_MS, ensure_topic, kafka_settings
+from forecastd.demo.kafka_feed import ensure_topic, kafka_settings
 from forecastd.demo.kafka_ports import demand_free
 from forecastd.demo.psutil_machine import Machine
-from forecastd.demo.seasonal_series import SEASONAL_SERIES
 from forecastd.demo.subprocess_child import Child
 from forecastd.demo.summary import Summary
 from forecastd.kafka_topics import TopicAdmin
 from forecastd.patience import looks
 
-_SETTINGS = Path(__file__).with_name("demo.toml")
+SETTINGS = Path(__file__).with_name("demo.toml")
 
-_HISTORY_STEPS, _HISTORY_COPIES = 204, 10
-"""The steps are such that each of the four phases has twelve windows: batches of one shape, which
-TensorFlow has to prepare for only once."""
+HISTORY_MINUTES = 10
+"""Past of its made-up series that the feed begins with; `training.min_windows` is made for it."""
 
 _PARTITIONS = 4
-_BROKER_S, _TRAINING_S, _READY_S = 5.0, 300.0, 120.0
+_BROKER_S, _READY_S = 5.0, 120.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _INTERRUPTED = 130
 
@@ -123,18 +122,20 @@ class _Demo:
         names = self._names
         if self._wishes.broker is not None:
             self._prepare(self._wishes.broker, ends)
-        training = ends.enter_context(self._training(folder))
         bootstrap = self._wishes.broker or self._start_broker(ends, folder)
         broker_s = time.monotonic()
-        training.wait(_TRAINING_S, "a trained model")
-        self._say("the model is trained; the daemon starts")
         daemon = ends.enter_context(self._daemon(folder, bootstrap))
         page = self._await_ready(daemon)
         self._watch = Watch(page, self._say, self._start_s, broker_s)
         self._say(f"ready; the page is {page.address} and Ctrl-C ends the demo")
         self._say(f"in the meantime, topics {names.records} and {names.forecasts} of {bootstrap}")
+        self._say(
+            f"the feed begins with the last {HISTORY_MINUTES} minutes of its made-up series; once"
+            " they are read the daemon trains a model"
+        )
         # Not earlier: nothing should have to wait for the daemon, and be shown as delayed.
         words = ["feed", "--broker", bootstrap, "--topic", names.records]
+        words += ["--history", f"{HISTORY_MINUTES}m"]
         feed = ends.enter_context(Child("feed", words, folder))
 
         def check() -> None:
@@ -169,16 +170,6 @@ class _Demo:
                 ends.callback(delete_all, self._names, settings)
             ensure_topic(admin, self._names.records, _PARTITIONS)
 
-    def _training(self, folder: Path) -> Child:
-        """Make history, and a process that learns from it."""
-        now_ms = time.time_ns() // 1_000_000
-        history = history_csv(SEASONAL_SERIES, now_ms, SEASONAL_MS, _HISTORY_STEPS, _HISTORY_COPIES)
-        (folder / "history.csv").write_text(history)
-        minutes = _HISTORY_STEPS * _HISTORY_COPIES * SEASONAL_MS / 60_000
-        self._say(f"a model learns from the last {minutes:.0f} minutes of the seasonal series")
-        words = ["train", "history.csv", "--out", "model", *_common_words(folder)]
-        return Child("training", words, folder)
-
     def _daemon(self, folder: Path, bootstrap: str) -> Child:
         names = self._names
         settings = {
@@ -187,11 +178,13 @@ class _Demo:
             "ingest.topics": names.records,
             "ingest.dead_letter_topic": names.dead_letters,
             "publish.topic": names.forecasts,
-            "models.serve": str(folder / "model"),
             "observe.port": str(self._wishes.port or 0),
         }
-        words = [f"--{name}={value}" for name, value in settings.items()]
-        return Child("daemon", ["run", *_common_words(folder), *words], folder)
+        none = folder / "secrets"  # the user's are of another daemon
+        none.mkdir()
+        words = ["run", "--config", str(SETTINGS), "--secrets", str(none)]
+        words += [f"--{name}={value}" for name, value in settings.items()]
+        return Child("daemon", words, folder)
 
     def _await_ready(self, daemon: Child) -> DaemonPage:
         page, waiting_for = None, "a page"
@@ -217,10 +210,3 @@ class _Demo:
         line = summary.to_json() if self._wishes.as_json else summary.to_text()
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-
-
-def _common_words(folder: Path) -> list[str]:
-    """Settings of the demo, and none of the user's."""
-    none = folder / "secrets"
-    none.mkdir(exist_ok=True)
-    return ["--config", str(_SETTINGS), "--secrets", str(none)]

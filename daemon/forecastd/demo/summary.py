@@ -15,9 +15,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         delay_p50_ms, delay_p99_ms: record to acknowledged forecast, over the last minute.
         skill: 1 - error / error of the naive forecast; None before anything was scored.
         coverage: share of actuals inside the outermost interval.
+        source: `model` where one serves, else `baseline`.
+        model_version: None for the baseline.
+        promotions: of models that the daemon trained itself.
         seconds_to_broker: from the start of the demo, as the next two.
         seconds_to_ready: to the daemon's /readyz.
-        seconds_to_first_forecast: None before it.
+        seconds_to_first_forecast, seconds_to_first_promotion: None before it.
         page: address for a browser.
     """
 
@@ -30,10 +33,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     skill: float | None
     coverage: float | None
     series: int
+    source: str
     model_version: str | None
+    promotions: int
     seconds_to_broker: float
     seconds_to_ready: float
     seconds_to_first_forecast: float | None
+    seconds_to_first_promotion: float | None
     page: str
 
     def to_json(self) -> str:
@@ -46,13 +52,14 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_text(self) -> str:
         """One line for a person."""
-        first = self.seconds_to_first_forecast
         parts = [
             f"{self.records:,} records",
             f"{self.forecasts:,} forecasts ({self.model_forecasts:,} by the model)",
             f"delay {_delay(self.delay_p50_ms)}, 99 % within {_delay(self.delay_p99_ms)}",
             error_text(self.skill),
-            f"the first forecast {first:.1f} s after the start" if first is not None else "",
+            f"{self.serves} serves",
+            _after("the first forecast", self.seconds_to_first_forecast),
+            _after("the first promotion", self.seconds_to_first_promotion),
         ]
         return f"{self.seconds:.0f} s: {', '.join(filter(None, parts))}"
 
@@ -60,8 +67,17 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         """The same while it goes on, in columns."""
         return (
             f"{self.records:>7,} records  {self.forecasts:>6,} forecasts  "
-            f"delay {_delay(self.delay_p50_ms):>7}  {error_text(self.skill)}"
+            f"delay {_delay(self.delay_p50_ms):>7}  {self.serves}: {error_text(self.skill)}"
         )
+
+    @property
+    def serves(self) -> str:
+        """What makes the forecasts now."""
+        return "baseline" if self.model_version is None else f"model {self.model_version}"
+
+
+def _after(what: str, seconds: float | None) -> str:
+    return "" if seconds is None else f"{what} {seconds:.1f} s after the start"
 
 
 def error_text(skill: float | None) -> str:

@@ -2,10 +2,11 @@
 
 What would be published is what is compared: the median forecasts of the challenger, of the champion
 and of the naive candidates, on the same held-out actuals. Every series counts once, whatever its
-unit and however many windows it has:
+unit and however many windows it has; one that has only just begun counts for less:
 
     scaled error of a series = min(its mean absolute error / its scale, ERROR_CAP)
-    error of a candidate     = mean of that over the series (and over the values of each)
+    weight of a series       = min(its held-out windows / SERIES_WINDOWS, 1)
+    error of a candidate     = weighted mean of these over the series (and over the values of each)
 
 The scale of a series is the error of its last-value forecast on the same actuals, so that 1 means
 "as wrong as repeating the last value" (the relative mean absolute error of Hyndman and Koehler,
@@ -26,6 +27,10 @@ ERROR_CAP = 3.0
 """Scaled error from which on a series is simply bad: one odd series, on which a model is a thousand
 times as wrong as the last value, must not outweigh hundreds on which it is right. Nor can it be
 what wins: a candidate cannot be rewarded for more than being bad there no longer."""
+
+SERIES_WINDOWS = 30
+"""Held-out windows from which on a series counts in full: a few, the first after a start from
+nothing among them, say little about a series, and many new series must not outvote the others."""
 
 WINDOWS_MIN = 30
 """Held-out windows below which an error says little about the next ones."""
@@ -74,6 +79,9 @@ def judge(
 ) -> Verdict:
     """Promote the challenger if it is better than both by `min_gain`, else reject it.
 
+    Nor may it be worse than the champion by `min_gain` on all series but the one on which it gains
+    most.
+
     Args:
         challenger, champion: (S,) scaled errors of S series, or (S, V) of their V values; not yet
             capped.
@@ -93,12 +101,14 @@ def judge(
     known = {name: error for name, error in others.items() if error is not None}
     wanted = (1 - min_gain) * min(known.values())
     told = ", ".join(f"{name} {error:.3f}" for name, error in known.items())
-    return Verdict(
-        is_promoted=scores.challenger < wanted,
-        reason=f"error {scores.challenger:.3f}, wanted below {wanted:.3f}; {told} on "
-        f"{_told(windows)}",
-        scores=scores,
-    )
+    reason = f"error {scores.challenger:.3f}, wanted below {wanted:.3f}; {told} on {_told(windows)}"
+    is_promoted = scores.challenger < wanted
+    if is_promoted and champion is not None:
+        mine, theirs = without_best(challenger, champion)
+        is_promoted = mine <= (1 + min_gain) * theirs
+        if not is_promoted:
+            reason += f"; without the series of the largest gain {mine:.3f} for {theirs:.3f}"
+    return Verdict(is_promoted=is_promoted, reason=reason, scores=scores)
 
 
 def _why_unfit(challenger: Floats, windows: Ints) -> str | None:
@@ -115,10 +125,10 @@ def _why_unfit(challenger: Floats, windows: Ints) -> str | None:
 def _scores(
     challenger: Floats, champion: Floats | None, naive: Mapping[str, Floats], windows: Ints
 ) -> Scores:
-    naive_errors = {name: mean_capped(errors) for name, errors in naive.items()}
+    naive_errors = {name: mean_capped(errors, windows) for name, errors in naive.items()}
     return Scores(
-        challenger=mean_capped(challenger),
-        champion=None if champion is None else mean_capped(champion),
+        challenger=mean_capped(challenger, windows),
+        champion=None if champion is None else mean_capped(champion, windows),
         naive=naive_errors,
         best_naive=min(naive_errors, key=lambda name: naive_errors[name]),
         series=len(windows),
@@ -126,16 +136,43 @@ def _scores(
     )
 
 
-def mean_capped(errors: Floats) -> float:
-    """Mean of scaled errors over the series, each at most `ERROR_CAP`.
+def without_best(challenger: Floats, champion: Floats) -> tuple[float, float]:
+    """Errors of both without the series on which the challenger gains most.
+
+    What it gains on one odd series must not pay for what it loses on the others; of a single
+    series both are 0.
+
+    >>> without_best(np.array([0.1, 0.7, 0.7]), np.array([3.0, 0.6, 0.6]))
+    (0.7, 0.6)
+    """
+    if len(challenger) == 1:
+        return 0.0, 0.0
+    mine, theirs = (
+        _capped(errors).reshape(len(errors), -1).mean(axis=1) for errors in (challenger, champion)
+    )
+    best = int(np.argmax(theirs - mine))
+    return float(np.delete(mine, best).mean()), float(np.delete(theirs, best).mean())
+
+
+def mean_capped(errors: Floats, windows: Ints) -> float:
+    """Weighted mean of scaled errors over the series, each at most `ERROR_CAP`.
 
     What is no number is as bad as it gets: a champion that forecasts none must not be kept.
 
-    >>> mean_capped(np.array([0.5, 1e9, np.nan]))
+    >>> mean_capped(np.array([0.5, 1e9, np.nan]), np.array([40, 30, 300]))
     2.1666666666666665
+    >>> mean_capped(np.array([0.5, 1.5]), np.array([30, 10]))
+    0.75
     """
-    capped = np.where(np.isnan(errors), math.inf, errors)
-    return float(np.minimum(capped, ERROR_CAP).mean())
+    weights = np.minimum(windows, SERIES_WINDOWS)
+    return float(
+        np.average(_capped(errors).reshape(len(windows), -1).mean(axis=1), weights=weights)
+    )
+
+
+def _capped(errors: Floats) -> Floats:
+    capped: Floats = np.minimum(np.where(np.isnan(errors), math.inf, errors), ERROR_CAP)
+    return capped
 
 
 def _told(windows: Ints) -> str:

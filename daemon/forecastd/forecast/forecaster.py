@@ -6,7 +6,7 @@ Everything that is published is computed from the table as it stands at the wind
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
@@ -19,7 +19,17 @@ from forecastd.forecast.baseline import naive_forecast
 from forecastd.forecast.scoring import Scoring
 from forecastd.observe.events import ModelCalled, StateReset, Telemetry
 from forecastd.ports import Table
-from forecastd.records import Bools, Column, Float32s, Floats, Forecasts, Ints, Round, Slots
+from forecastd.records import (
+    Bools,
+    Column,
+    Float32s,
+    Floats,
+    Forecasts,
+    Ints,
+    Round,
+    Slots,
+    TopicPartition,
+)
 from forecastd.scaling import Anchor, Scaling, feed, read_back, tail_spread, window_scale
 from forecastd.series_tail import median_step_ms, steps_back, steps_kept
 
@@ -130,6 +140,14 @@ class Forecaster:
         if is_window.any():
             yield from self._windows(origins.take(is_window))
 
+    def count_fallback(self, partitions: Iterable[TopicPartition]) -> int:
+        """How many series get the naive forecast because the serving model loses to it."""
+        fallback = self.table["fallback"]
+        if self.model is None or not self.falls_back or not fallback.any():
+            return 0
+        slots = (self.table.slots(partition) for partition in partitions)
+        return sum(int(np.count_nonzero(fallback[some])) for some in slots)
+
     def _cold(self, origins: Round) -> Forecasts:
         slots, values = origins.slots, self._values
         naive = naive_forecast(self.table, slots, self.shape.horizon, self.shape.season)
@@ -144,7 +162,8 @@ class Forecaster:
         windows = (table["steps"][slots] - self.shape.timesteps) // self.shape.stride
         median, spread = self._tail_spread(slots)
         table["fed"][slots, windows % table["fed"].shape[1]] = np.stack([median, spread], axis=1)
-        self.scoring.score(slots, windows, spread, origins.is_silent)
+        serving = self.model.version_key if self.model is not None else 0
+        self.scoring.score(slots, windows, spread, origins.is_silent, serving)
         self._seed_errors(slots)
         naive = naive_forecast(table, slots, self.shape.horizon, self.shape.season)
         naive = naive[..., : self._values]

@@ -34,7 +34,8 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 class _Arrived:
     """The last steps of series whose window just ended, as `Scoring.score` describes them.
 
-    `steps` has shape (B, stride, F), the oldest first.
+    `steps` has shape (B, stride, F), the oldest first. `is_serving`: the weights that the series'
+    errors are about serve still.
     """
 
     slots: Slots
@@ -42,6 +43,7 @@ class _Arrived:
     steps: Floats
     spread: Floats
     is_silent: Bools
+    is_serving: Bools
 
     def take(self, where: Bools) -> _Arrived:
         return _Arrived(
@@ -50,6 +52,7 @@ class _Arrived:
             self.steps[where],
             self.spread[where],
             self.is_silent[where],
+            self.is_serving[where],
         )
 
 
@@ -86,26 +89,37 @@ class Scoring:
             *fallback_columns(),
         ]
 
-    def score(self, slots: Slots, windows: Ints, spread: Floats, is_silent: Bools) -> None:
+    def score(
+        self,
+        slots: Slots,
+        windows: Ints,
+        spread: Floats,
+        is_silent: Bools,
+        weights: int | None = None,
+    ) -> None:
         """Score what is pending on the last `stride` steps of series whose window just ended.
 
         Args:
             slots: (B,).
             windows: (B,) number of the window that ended, from 0.
-            spread: (B, F) of the tail; errors are reported in units of it, up to `INPUT_LIMIT`.
+            spread: (B, F) of the tail; errors count up to `INPUT_LIMIT` of it.
             is_silent: (B,) replayed: errors are learnt and not reported.
+            weights: version key of those that serve; forecasts that others have left behind do not
+                speak for these. None: whatever was judged last serves.
         """
         steps = steps_back(self.table, slots, range(self.stride - 1, -1, -1))
-        arrived = _Arrived(slots, windows, steps, spread, is_silent)
+        judged = self.table["judged"][slots]
+        is_serving = judged == (judged if weights is None else weights)
+        arrived = _Arrived(slots, windows, steps, spread, is_silent, is_serving)
         pending = self.table["pending_window"].shape[1]
         is_judged = np.zeros(len(slots), np.bool_)
         errors = np.zeros((len(slots), 2))
         for age in range(1, pending + 1):
             waits = self._waits(slots, windows - age)
             if waits.any():
-                judged, of_age = self._score_leads(arrived.take(waits), age)
-                is_judged[waits] |= judged
-                errors[waits] += of_age * judged[:, None]
+                by_model, of_age = self._score_leads(arrived.take(waits), age)
+                is_judged[waits] |= by_model
+                errors[waits] += of_age * by_model[:, None]
         if is_judged.any():
             self._judge(slots[is_judged], errors[is_judged])
 
@@ -182,7 +196,9 @@ class Scoring:
         anchor = table["pending_anchor"][slots, place][:, None]
         kept = table["pending"][slots, place][:, :, leads].astype(np.float64)
         moved = (arrived.steps[:, : leads.stop - first, :values] - anchor)[:, None]
-        errors = np.abs(moved - kept)
+        spread = arrived.spread[:, None, None, :values]
+        # Or one burst would drown what all others say, and stay in a band for hundreds of windows.
+        errors = np.minimum(np.abs(moved - kept), INPUT_LIMIT * spread)
         is_model: Bools = table["pending_model"][slots, place]
         table["naive_error"][slots, leads] = learn(
             table["naive_error"][slots, leads], errors[:, NAIVE], origins + SEED_WINDOWS
@@ -195,11 +211,9 @@ class Scoring:
             table["model_scored"][of_model],
         )
         inside = (moved[:, 0] >= kept[:, LOW]) & (moved[:, 0] <= kept[:, HIGH])
-        scaled = errors[:, (MEDIAN, NAIVE)] / arrived.spread[:, None, None, :values]
-        # Or one burst of one series would drown what all others say.
-        np.minimum(scaled, INPUT_LIMIT, out=scaled)
+        scaled = errors[:, (MEDIAN, NAIVE)] / spread
         in_shadow = table["pending_shadow"][slots, place]
-        self._report_model(scaled[is_judged & ~arrived.is_silent])
+        self._report_model(scaled[is_judged & arrived.is_serving & ~arrived.is_silent])
         published = np.where(in_shadow[:, None, None, None], scaled[:, [1, 1]], scaled)
         by_model = is_model & ~in_shadow
         of_model, of_baseline = by_model & ~arrived.is_silent, ~by_model & ~arrived.is_silent

@@ -1,7 +1,8 @@
 """What happened, as frozen facts. `prometheus_telemetry.py` counts them, `stdout_log.py` says them.
 
 An event is emitted once, where the fact is known; whether it becomes a metric, a line or both is
-decided by its listeners. Label values come from closed lists, never from a series.
+decided by its listeners. Label values come from closed lists, never from a series. Those of
+learning while serving are in `learning_events.py`.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class ForecastsScored(Event):
 
 @dataclass(frozen=True, slots=True)
 class ModelScored(Event):
-    """Actuals arrived for forecasts of the model, whether they were published or not.
+    """Actuals arrived for forecasts of the serving weights, whether they were published or not.
 
     Sums as in `ForecastsScored`, over `forecasts` (or as much of each as has arrived).
     """
@@ -141,51 +142,6 @@ class ModelScored(Event):
     leads: int
     error: float
     naive_error: float
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPromoted(Event):
-    """Another version of the group's models serves here; None is the baseline.
-
-    `by` says who moved the pointer: the trainer, a rollback, an operator.
-    """
-
-    version: str | None
-    by: str
-    reason: str
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class ModelRefused(Event):
-    """The group's champion does not fit these settings; what served before goes on."""
-
-    version: str
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCacheFailed(Event):
-    """The copies in `models.dir` could not be brought up to date; nothing depends on them."""
-
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunBegan(Event):
-    """A training process was started."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunEnded(Event):
-    """A training run is over; `version` is what it promoted."""
-
-    status: Literal["promoted", "rejected", "failed"]
-    reason: str
-    version: str | None
-    windows: int
-    seconds: float
-    cpu_seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, disable_created_metrics
 
 from forecastd.observe.prometheus_declarer import Declarer, MetricDeclared
+from forecastd.observe.prometheus_learning import LearningMetrics
 from forecastd.records import REJECT_REASONS, Stage
 
 PARTITION: Mapping[str, Sequence[str]] = {"topic": (), "partition": ()}
@@ -216,22 +217,6 @@ class StateMetrics:
         )
 
 
-class TrainMetrics:
-    """Learning while serving."""
-
-    def __init__(self, declare: Declarer) -> None:
-        self.windows = declare.counter(
-            "forecastd_windows_buffered_total", "Finished windows sent to the windows topic"
-        )
-        self.window_bytes = declare.counter(
-            "forecastd_windows_buffered_bytes_total", "Bytes sent to the windows topic"
-        )
-        self.not_learnt = declare.counter(
-            "forecastd_series_not_learnt_total",
-            "Series left out of the windows topic, because of training.sample_rate",
-        )
-
-
 class ProcessMetrics:
     """The loop, the group and the broker."""
 
@@ -287,7 +272,7 @@ class Metrics:
         self.forecast = ForecastMetrics(declare)
         self.publish = PublishMetrics(declare)
         self.state = StateMetrics(declare)
-        self.train = TrainMetrics(declare)
+        self.learning = LearningMetrics(declare)
         self.process = ProcessMetrics(declare)
         self.declared: tuple[MetricDeclared, ...] = tuple(declare.declared)
 

@@ -32,14 +32,13 @@ from forecastd.observe.events import (
     SeriesCounted,
     SeriesEvicted,
     SeriesLosesObservations,
-    SeriesNotLearnt,
     StableOffsetsSeen,
     StageTimed,
     StateReset,
     TurnCompleted,
-    WindowsBuffered,
 )
 from forecastd.observe.health import Health, readiness
+from forecastd.observe.prometheus_learning import LearningTelemetry
 from forecastd.observe.prometheus_metrics import STAGE, Metrics
 from forecastd.observe.sliding import ScoreWindow
 from forecastd.records import TopicPartition
@@ -56,6 +55,7 @@ class PrometheusTelemetry:
         GCCollector(registry=registry)
         self._metrics = Metrics(registry)
         self._metrics.process.build.info({"version": version})
+        self._learning = LearningTelemetry(self._metrics.learning, clock)
         self._model_served(ModelServed(version=None, architecture=""))
         self._clock = clock
         self._health = Health(started_s=clock.monotonic_s())
@@ -71,7 +71,9 @@ class PrometheusTelemetry:
             stage: (process.stages.labels(stage), process.stages_cpu.labels(stage))
             for stage in STAGE["stage"]
         }
-        self._handlers = self._handlers_of_data_path() | self._handlers_of_process()
+        self._handlers = (
+            self._handlers_of_data_path() | self._learning.handlers() | self._handlers_of_process()
+        )
 
     def emit(self, event: Event) -> None:
         """Count one event; those that no metric depends on are ignored."""
@@ -96,8 +98,6 @@ class PrometheusTelemetry:
             StateReset: lambda event: self._metrics.forecast.state_resets.inc(event.count),
             RowsSaved: self._rows_saved,
             RowsUnreadable: lambda event: self._metrics.state.unreadable.inc(event.count),
-            WindowsBuffered: self._windows_buffered,
-            SeriesNotLearnt: lambda event: self._metrics.train.not_learnt.inc(event.left_out),
         }
 
     def _handlers_of_process(self) -> dict[type[Event], Callable[[Any], None]]:
@@ -163,6 +163,7 @@ class PrometheusTelemetry:
     def _model_served(self, event: ModelServed) -> None:
         labels = {"version": event.version or "none", "architecture": event.architecture}
         self._metrics.forecast.model.info(labels)
+        self._learning.model_served(event)
 
     def _forecasts_scored(self, event: ForecastsScored) -> None:
         metrics, source, now_ms = self._metrics.forecast, event.source, self._clock.now_ms()
@@ -184,10 +185,6 @@ class PrometheusTelemetry:
         self._metrics.state.rows.inc(event.rows)
         self._metrics.state.row_tombstones.inc(event.tombstones)
         self._metrics.state.row_bytes.inc(event.bytes)
-
-    def _windows_buffered(self, event: WindowsBuffered) -> None:
-        self._metrics.train.windows.inc(event.windows)
-        self._metrics.train.window_bytes.inc(event.bytes)
 
     def _restore_started(self, event: RestoreStarted) -> None:
         self._restore_began_s = self._clock.monotonic_s()

@@ -23,6 +23,7 @@ from forecastd.observe.events import (
     StateReset,
     TurnCompleted,
 )
+from forecastd.observe.learning_view import LearningFold
 from forecastd.observe.sliding import DelayWindow, ScoreWindow, SlidingSums
 from forecastd.observe.snapshot import Errors, SeriesView, Snapshot
 from forecastd.records import TopicPartition
@@ -47,6 +48,7 @@ class LiveRates:
         self._assigned: set[TopicPartition] = set()
         self._counted = SeriesCounted(active=0, table_bytes=0)
         self._served = ModelServed(version=None, architecture="")
+        self._learning = LearningFold()
         self._handlers: dict[type[Event], Callable[[Any], None]] = {
             TurnCompleted: self._turn_completed,
             ForecastsMade: self._forecasts_made,
@@ -67,6 +69,8 @@ class LiveRates:
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
+        else:
+            self._learning.emit(event)
 
     def snapshot(self, at_ms: int, series: Sequence[SeriesView] = ()) -> Snapshot:
         """What there is to see at `at_ms`, with the views that the loop supplies."""
@@ -95,6 +99,7 @@ class LiveRates:
             model_version=version,
             architecture=self._served.architecture or None,
             source=source,
+            learning=self._learning.view,
             series=tuple(series),
         )
 

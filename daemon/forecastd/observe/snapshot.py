@@ -22,6 +22,11 @@ class SeriesView(msgspec.Struct, frozen=True, kw_only=True):
         quantiles: ascending.
         forecast: of each lead, one number a quantile (horizon x quantiles).
         source: `model` or `baseline`.
+        model_version: whose forecast it is; None for the baseline's, and for what weights made
+            that have been replaced since.
+        in_fallback: whether the baseline is published because the serving model loses to it here.
+        model_from_ms: event time of the last step of the first window that the serving weights
+            forecast, where other forecasts came before it.
         flags: of the latest forecast.
     """
 
@@ -36,7 +41,48 @@ class SeriesView(msgspec.Struct, frozen=True, kw_only=True):
     quantiles: list[float] = []
     forecast: list[list[float]] = []
     source: str = "baseline"
+    model_version: str | None = None
+    in_fallback: bool = False
+    model_from_ms: int | None = None
     flags: tuple[str, ...] = ()
+
+
+class Promotion(msgspec.Struct, frozen=True):
+    """A version that came to serve; None is the baseline.
+
+    Attributes:
+        by: `trainer`, `rollback`, `operator` or `release`.
+        at_ms: wall clock, ms since the Unix epoch.
+        reason: one sentence, with figures.
+    """
+
+    version: str | None
+    by: str
+    at_ms: int
+    reason: str
+
+
+class Learning(msgspec.Struct, frozen=True, kw_only=True):
+    """Learning while serving.
+
+    Attributes:
+        promotions: that this instance saw, oldest first; the first may be older than itself.
+        is_held: whether an operator holds the version that serves, so that nothing is trained.
+        series_in_fallback: on which the serving model loses to the naive forecast, so that this is
+            published.
+        running_since_ms: when the training run began that is under way here; None without one.
+        last_outcome: of the group's last run: `promoted`, `rejected` or `failed`; None before one.
+        last_reason: one sentence on it.
+        last_ended_ms: when it ended.
+    """
+
+    promotions: tuple[Promotion, ...] = ()
+    is_held: bool = False
+    series_in_fallback: int = 0
+    running_since_ms: int | None = None
+    last_outcome: str | None = None
+    last_reason: str = ""
+    last_ended_ms: int | None = None
 
 
 class Errors(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +131,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str | None = None
     architecture: str | None = None
     source: str = "baseline"
+    learning: Learning = Learning()
     series: tuple[SeriesView, ...] = ()
 
 

@@ -15,7 +15,6 @@ from forecastd.observe.events import (
     Event,
     FatalError,
     LoopTurned,
-    ModelServed,
     OffsetsReset,
     PartitionReady,
     PartitionRestored,
@@ -27,7 +26,6 @@ from forecastd.observe.events import (
     RowsUnreadable,
     SeriesEvicted,
     SeriesLosesObservations,
-    SeriesNotLearnt,
     SettingWarned,
     SkillFell,
     Started,
@@ -38,6 +36,7 @@ from forecastd.observe.events import (
     TopicGrown,
 )
 from forecastd.observe.rate_limit import OncePer
+from forecastd.observe.stdout_learning import LearningLines
 from forecastd.observe.stdout_lines import LogFormat, make_logger
 
 PERIOD_S = 60.0
@@ -82,8 +81,6 @@ class StdoutLog:
             PartitionRestored: self._partition_restored,
             PartitionReady: self._partition_ready,
             OffsetsReset: self._offsets_reset,
-            ModelServed: self._model_served,
-            SeriesNotLearnt: self._series_not_learnt,
             TopicCreated: self._topic_created,
             TopicGrown: self._topic_grown,
             SettingWarned: self._setting_warned,
@@ -91,6 +88,7 @@ class StdoutLog:
             Stopping: self._stopping,
             Stopped: self._stopped,
             FatalError: self._fatal_error,
+            **LearningLines(self._log).handlers(),
         }
 
     def emit(self, event: Event) -> None:
@@ -184,7 +182,8 @@ class StdoutLog:
 
     def _skill_fell(self, event: SkillFell) -> None:
         self._log.warning(
-            "the served model does worse than the naive forecast; train it again or serve another",
+            "the served model does worse than the naive forecast; unless models.serve names it,"
+            " series on which it loses get the naive one",
             skill=round(event.skill, 4),
             leads=event.leads,
         )
@@ -225,22 +224,6 @@ class StdoutLog:
             partition=str(event.partition),
             found=event.found,
             series=event.series,
-        )
-
-    def _model_served(self, event: ModelServed) -> None:
-        if event.version is None:
-            self._log.info("no model is served; forecasts are the baseline's")
-        else:
-            self._log.info(
-                "model is served", version=event.version, architecture=event.architecture
-            )
-
-    def _series_not_learnt(self, event: SeriesNotLearnt) -> None:
-        self._log.info(
-            "series are left out of what is learnt from, to keep training.sample_rate",
-            partition=str(event.partition),
-            left_out=event.left_out,
-            kept=event.kept,
         )
 
     def _topic_created(self, event: TopicCreated) -> None:

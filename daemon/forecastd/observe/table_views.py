@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -10,7 +12,7 @@ import numpy as np
 from forecastd.forecast.scoring import HIGH, LOW, MEDIAN, NAIVE
 from forecastd.observe.snapshot import SeriesView
 from forecastd.ports import Table
-from forecastd.records import TopicPartition
+from forecastd.records import Ints, TopicPartition
 from forecastd.series_tail import median_step_ms, steps_back
 
 SERIES_SHOWN = 24
@@ -20,11 +22,21 @@ STEPS_SHOWN = 120
 """Recent steps of each."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServedWeights:
+    """The weights that serve: their version, as columns hold it too, and steps between windows."""
+
+    version: str
+    version_key: int
+    stride: int
+
+
 def busiest_series(
     table: Table,
     partitions: Sequence[TopicPartition],
     targets: Sequence[str],
     quantiles: Sequence[float],
+    served: ServedWeights | None = None,
 ) -> tuple[SeriesView, ...]:
     """The series with the most observations, their last steps and their latest forecast.
 
@@ -33,6 +45,7 @@ def busiest_series(
         partitions: those that are served.
         targets: names of the values that are forecast; the first is shown.
         quantiles: of the forecasts; the middle and the two ends are shown.
+        served: None where no model serves.
     """
     slots = np.concatenate([np.zeros(0, np.int32), *map(table.slots, partitions)])
     if len(slots) > SERIES_SHOWN:
@@ -48,6 +61,7 @@ def busiest_series(
     return tuple(
         msgspec.structs.replace(
             _latest_forecast(table, slot, step_ms, quantiles),
+            **_weights_of(table, slot, at_ms, served),
             target=targets[0],
             at_ms=at_ms[np.isfinite(actuals)].tolist(),
             actuals=actuals[np.isfinite(actuals)].tolist(),
@@ -65,6 +79,32 @@ def _gaps_back(table: Table, slots: np.ndarray, shown: int) -> np.ndarray:
     # The time of a step is the last one's less the gaps of all that follow it: each gap is
     # needed one step earlier than it is kept.
     return np.concatenate([gaps[:, 1:], np.zeros((len(slots), 1), np.int64)], axis=1)
+
+
+def _weights_of(
+    table: Table, slot: int, at_ms: Ints, served: ServedWeights | None
+) -> dict[str, Any]:
+    """Whose the latest forecast is, and since when; nothing where others made it.
+
+    Args:
+        table, slot: the series.
+        at_ms: event times of its last steps.
+        served: the weights that serve.
+    """
+    newest = int(table["pending_window"][slot].argmax())
+    if served is None or int(table["judged"][slot]) != served.version_key:
+        return {}
+    if not table["pending_model"][slot, newest]:
+        return {}
+    if table["pending_shadow"][slot, newest]:
+        return {"in_fallback": True}
+    told: dict[str, Any] = {"model_version": served.version}
+    first = int(table["judged_from"][slot])
+    windows = int(table["pending_window"][slot, newest]) - first
+    (origin,) = np.nonzero(at_ms == table["pending_ms"][slot, newest])
+    if first > 0 and len(origin) and origin[-1] >= windows * served.stride:
+        told["model_from_ms"] = int(at_ms[origin[-1] - windows * served.stride])
+    return told
 
 
 def _latest_forecast(

@@ -14,6 +14,7 @@ import numpy as np
 from forecastd.records import Floats, Ints
 from forecastd.scaling import Scale, feed, read_back
 from forecastd.train.recorded_series import RecordedSeries
+from forecastd.train.sequences import first_scored
 from forecastd.train.stretches import (
     Layout,
     Stretch,
@@ -81,14 +82,14 @@ def held_out(
     """Windows that end after `cut_ms` of every series, at the phases that are served.
 
     Series of one name are pieces of one series. Series without an actual to be judged by are left
-    out.
+    out. Which windows count is what `sequences.first_scored` says.
     """
     numbers: dict[str, int] = {}
     found = []
     for series in recorded:
         for start in range(0, layout.timesteps, layout.stride):
             ends = window_ends(len(series), layout.timesteps, start)
-            first = int(np.searchsorted(series.at_ms[ends], cut_ms, side="right"))
+            first = first_scored(series, series.at_ms[ends], cut_ms, warm_windows)
             if first < len(ends) and ends[first] + 1 < len(series):
                 warm = min(first, warm_windows)
                 number = numbers.setdefault(series.name, len(numbers))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from forecastd.records import Float32s, Slots
+from forecastd.records import Float32s, Ints, Slots
 from forecastd.train.recorded_series import RecordedSeries
 from forecastd.train.stretches import Layout, Stretch, stretches_of
 
@@ -90,11 +90,21 @@ def training_data(
         # What was known at the cut is a series of its own: no later step can reach into it.
         training += stretches_of(series.until(cut_ms), own)
         for whole in stretches_of(series, layout):
-            first = int(np.searchsorted(whole.end_ms, cut_ms, side="right"))
+            first = first_scored(series, whole.end_ms, cut_ms, warm_windows)
             if first < len(whole):
                 warm = whole.part(max(0, first - warm_windows), first).unscored()
                 held_out.append(warm.then(whole.part(first, len(whole))))
     return TrainingData(training, held_out)
+
+
+def first_scored(series: RecordedSeries, end_ms: Ints, cut_ms: int, warm_windows: int) -> int:
+    """Number of the first window that counts, of those that end at `end_ms`.
+
+    A piece that begins in the midst of its series is read from a zero state, and is served with one
+    that knows more: its first windows, at most half of them, only warm the state.
+    """
+    first = int(np.searchsorted(end_ms, cut_ms, side="right"))
+    return first if series.past is None else max(first, min(warm_windows, len(end_ms) // 2))
 
 
 def training_stride(timesteps: int) -> int:

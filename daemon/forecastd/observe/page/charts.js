@@ -2,7 +2,9 @@
 // plotly reads markup in its labels, and series names are untrusted. It gets numbers only.
 
 const PAST_MAX = 12;
+const MARKS_MAX = 6;
 const past = new Map(); // key of a series -> its earlier forecasts, oldest first
+const marks = new Map(); // key of a series -> where another model began to forecast it, oldest first
 
 export function keyOf(view) {
   return JSON.stringify([view.topic, view.partition, view.name, view.target]);
@@ -20,8 +22,21 @@ export function remember(views) {
       kept.push({ origin: view.origin_ms, at: low.at, median: medianLine(view), low, high });
     }
     past.set(key, kept.slice(-PAST_MAX));
+    mark(key, view);
   }
-  for (const key of past.keys()) if (!seen.has(key)) past.delete(key);
+  for (const kept of [past, marks]) {
+    for (const key of kept.keys()) if (!seen.has(key)) kept.delete(key);
+  }
+}
+
+function mark(key, view) {
+  const kept = (marks.get(key) ?? []).filter((old) => old.at >= view.at_ms[0]);
+  const version = view.model_version;
+  // The one text that plotly gets: ours, and nothing else looks like it.
+  if (view.model_from_ms !== null && /^[0-9]+-[0-9a-f]{6}$/.test(version) && kept.at(-1)?.version !== version) {
+    kept.push({ at: view.model_from_ms, version });
+  }
+  marks.set(key, kept.slice(-MARKS_MAX));
 }
 
 export function outerBand(view) {
@@ -32,7 +47,8 @@ export function outerBand(view) {
 
 /** What a chart depends on: unchanged data is not drawn again. */
 export function stampOf(view) {
-  return [view.at_ms.length, view.at_ms.at(-1), view.origin_ms, view.source].join();
+  const { at_ms, origin_ms, source, model_version, model_from_ms } = view;
+  return [at_ms.length, at_ms.at(-1), origin_ms, source, model_version, model_from_ms].join();
 }
 
 export function draw(element, view, { isFocus }) {
@@ -56,7 +72,7 @@ function themeColours() {
   return {
     ink: read("--ink"), muted: read("--muted"), line: read("--line"), card: read("--card"),
     accent: read("--accent"), past: read("--accent-past"), band: read("--band"),
-    bandPast: read("--band-past"),
+    bandPast: read("--band-past"), mark: read("--good"),
   };
 }
 
@@ -135,14 +151,16 @@ function layout(view, colours, isFocus, width) {
   };
   const spike = { spikecolor: colours.muted, spikethickness: 1, spikedash: "solid" };
   const nticks = Math.max(2, Math.floor(width / (isFocus ? 100 : 84)));
-  const origin = { type: "line", x0: view.origin_ms, x1: view.origin_ms, yref: "paper", y0: 0, y1: 1 };
-  const dotted = { color: colours.muted, width: 1, dash: "dot" };
+  const origin = upright(view.origin_ms, { color: colours.muted, width: 1, dash: "dot" });
+  const begun = (marks.get(keyOf(view)) ?? []).filter(({ at }) => at >= first);
+  const top = begun.length ? 18 : 8; // room for their labels
+  const solid = { color: colours.mark, width: isFocus ? 1.5 : 1.25 };
   return {
     autosize: true,
     showlegend: false,
     hovermode: isFocus ? "x unified" : false,
     hoverlabel: { bgcolor: colours.card, bordercolor: colours.line, font: { color: colours.ink, size: 12 } },
-    margin: isFocus ? { l: 46, r: 8, t: 10, b: 26 } : { l: 34, r: 4, t: 8, b: 20 },
+    margin: isFocus ? { l: 46, r: 8, t: top + 2, b: 26 } : { l: 34, r: 4, t: top, b: 20 },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { family: getComputedStyle(document.body).fontFamily },
@@ -151,6 +169,18 @@ function layout(view, colours, isFocus, width) {
       tickformat: timeFormat(ends), hoverformat: "%Y-%m-%d %H:%M:%S.%3f",
     },
     yaxis: { ...axis, gridcolor: colours.line, nticks: isFocus ? 6 : 4, hoverformat: ".5~g" },
-    shapes: view.origin_ms === null ? [] : [{ ...origin, line: dotted, opacity: 0.6, layer: "below" }],
+    shapes: [
+      ...(view.origin_ms === null ? [] : [{ ...origin, opacity: 0.6, layer: "below" }]),
+      ...begun.map(({ at }) => upright(at, solid)),
+    ],
+    annotations: begun.map(({ at, version }) => ({
+      x: at, y: 1, yref: "paper", xanchor: "left", yanchor: "bottom", xshift: -3, showarrow: false,
+      text: isFocus ? `model ${version}` : version,
+      font: { size: isFocus ? 11.5 : 10, color: colours.mark },
+    })),
   };
+}
+
+function upright(at, line) {
+  return { type: "line", x0: at, x1: at, yref: "paper", y0: 0, y1: 1, line };
 }

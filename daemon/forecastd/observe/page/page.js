@@ -137,8 +137,13 @@ function sparkline(polyline, label, number) {
 
 function factsOf(view) {
   const facts = [`${view.topic}[${view.partition}]`, view.target];
-  facts.push(view.forecast.length ? view.source : "no forecast yet", ...view.flags);
+  facts.push(view.forecast.length ? sourceOf(view) : "no forecast yet", ...view.flags);
   return facts.join(" · ");
+}
+
+function sourceOf(view) {
+  if (view.in_fallback) return "baseline, the model loses here";
+  return view.model_version === null ? view.source : `${view.source} ${view.model_version}`;
 }
 
 function lastActual(view) {
@@ -230,9 +235,63 @@ function showServed(now) {
   get("served").textContent = `${model} · ${series} · up ${uptime(now.uptime_s)}`;
 }
 
+const BY = {
+  trainer: "promoted by training", operator: "chosen by an operator",
+  release: "released by an operator", rollback: "rolled back to",
+};
+
+function ago(at, now) {
+  return `${uptime(Math.max(now - at, 0) / 1_000)} ago`;
+}
+
+/** Nothing is known of learning where `models.serve` or `training.enabled` has put an end to it. */
+function learningOf({ at_ms: now, learning, model_version: version }) {
+  const { promotions, running_since_ms: began, last_outcome: outcome } = learning;
+  const last = promotions.at(-1);
+  const rows = [];
+  if (last && last.version === version) {
+    const held = learning.is_held ? ", held until released" : "";
+    const what = `${version ?? "the baseline"}, ${BY[last.by] ?? last.by} ${ago(last.at_ms, now)}${held}`;
+    rows.push(["Serving", what, last.reason, last.by === "rollback" ? "warn" : ""]);
+  }
+  if (began !== null) rows.push(["Training", `under way for ${uptime((now - began) / 1_000)}`, "", ""]);
+  if (outcome !== null) {
+    const tone = outcome === "failed" ? "warn" : outcome === "promoted" ? "good" : "";
+    const why = learning.last_reason === last?.reason ? "" : learning.last_reason; // told above
+    rows.push(["Last training", `${outcome} ${ago(learning.last_ended_ms, now)}`, why, tone]);
+  }
+  if (learning.series_in_fallback) {
+    const count = plural(learning.series_in_fallback, "series gets", "series get");
+    rows.push(["Fallback", `${count} the baseline`, "the model loses to it there", ""]);
+  }
+  return rows;
+}
+
+function showLearning(now) {
+  const rows = learningOf(now);
+  const list = get("learning");
+  list.hidden = !rows.length;
+  while (list.children.length > rows.length) list.lastElementChild.remove();
+  while (list.children.length < rows.length) {
+    const row = element("div", "learned", list);
+    element("dt", "", row);
+    const body = element("dd", "", row);
+    element("span", "what", body);
+    element("span", "why", body);
+  }
+  rows.forEach(([label, what, why, tone], index) => {
+    const row = list.children[index];
+    row.querySelector("dt").textContent = label;
+    row.querySelector(".what").textContent = what;
+    row.querySelector(".what").dataset.tone = tone;
+    row.querySelector(".why").textContent = why;
+  });
+}
+
 function show() {
   const now = state.snapshot;
   showTiles(now);
+  showLearning(now);
   showServed(now);
   showFocus(now);
   showSeries(now);
