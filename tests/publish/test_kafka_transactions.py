@@ -214,7 +214,7 @@ class TestMember:
             def group_metadata(self) -> Any:
                 return ConsumerGroupMetadata(group_id=bench.group)
 
-        with pytest.raises(BrokerError, match="wanted a stable member"):
+        with pytest.raises(BrokerError, match="wanted a member of it"):
             deliver(bench.transactions(Out()), bench.turn("a", p0=7))
         assert bench.seen(bench.forecasts) == []
         assert bench.committed() == {}

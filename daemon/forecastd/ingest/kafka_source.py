@@ -8,13 +8,14 @@ callbacks run on the client's I/O thread, so they only take notes and pause.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from forecastd.clock import Clock
 from forecastd.commit_metadata import read_commit
@@ -48,6 +49,8 @@ class KafkaSource:
         self._telemetry = telemetry
         self._notes = _Notes()
         self._asked_s, self._answers = float("-inf"), False
+        self._member = ConsumerGroupMetadata(settings.kafka.group_id)
+        assignor = _Assignor()
         with broker_errors("kafka.bootstrap_servers"):
             self._consumer = build_client(
                 KafkaConsumer,
@@ -57,7 +60,7 @@ class KafkaSource:
                 session_timeout_ms=settings.kafka.session_timeout,
                 heartbeat_interval_ms=max(settings.kafka.session_timeout // 3, 1),
                 max_poll_interval_ms=settings.kafka.max_poll_interval,
-                partition_assignment_strategy=[CooperativeStickyAssignor()],
+                partition_assignment_strategy=[assignor],
                 metadata_max_age_ms=settings.kafka.metadata_max_age,
                 enable_auto_commit=False,
                 # Records that retention was faster to delete are a gap, not a new beginning.
@@ -67,6 +70,8 @@ class KafkaSource:
                 max_partition_fetch_bytes=_FETCH_BYTES,
                 allow_auto_create_topics=False,
             )
+            if settings.kafka.instance_id is not None:
+                assignor.on_first = self._consumer._coordinator.request_rejoin  # noqa: SLF001
             self._notes.pause = self._consumer.pause
             self._notes.seek = self._consumer.seek
             self._consumer.subscribe(topics=list(settings.ingest.topics), listener=self._notes)
@@ -75,6 +80,9 @@ class KafkaSource:
         """Records of the partitions that are not paused; empty after `timeout_s`."""
         with broker_errors("poll"):
             polled = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
+        member = self._consumer.group_metadata()
+        if member.state == MemberState.STABLE:
+            self._member = member
         records = {TopicPartition(*partition): found for partition, found in polled.items()}
         positions = {partition: found[-1].offset + 1 for partition, found in records.items()}
         return Polled(records, positions)
@@ -163,8 +171,14 @@ class KafkaSource:
             self._consumer.commit(kafka_offsets(committed), timeout_ms=self._timeout_ms)
 
     def group_metadata(self) -> Any:
-        """Our membership as it is now: to be taken after a poll, before the next."""
-        return self._consumer.group_metadata()
+        """The membership to which the present assignment belongs.
+
+        What the client tells is live. While it joins anew its generation may already be the next
+        one, to which partitions belong that we are yet to be told of, and after it was thrown out
+        it is none, which no broker fences. The assignment changes within `poll` alone, and the
+        membership that such a call left behind is fenced as soon as another generation is there.
+        """
+        return self._member
 
     def end_offset(self, partition: TopicPartition) -> int | None:
         """The offset after the last record as the last fetch saw it; no I/O."""
@@ -175,6 +189,40 @@ class KafkaSource:
         """Leave the group."""
         with broker_errors("leave the group"):
             self._consumer.close(autocommit=False, timeout_ms=round(timeout_s * 1000))
+
+
+class _Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client has no types
+    """Cooperative and sticky, and safe for a static member that is killed between two rounds.
+
+    A partition moves in two rounds: in the first its owner learns that it must give it up, and
+    joins anew to say that it has. If the owner dies in between and comes back as the same static
+    member, the coordinator hands it its share of the first round, and a second one never follows:
+    the partition is nobody's for good. So a new client joins a second time, and with other words
+    than the first, or the coordinator would see no reason for a round. Nothing moves by it.
+
+    Attributes:
+        on_first: called after the first assignment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_first: Callable[[], None] = _nothing
+        self._joins = 0
+
+    def metadata(self, topics: Any) -> Any:
+        self._joins += 1
+        told = super().metadata(topics)
+        told.user_data = str(self._joins).encode()
+        return told
+
+    def on_assignment(self, assignment: Any, generation: int) -> None:
+        super().on_assignment(assignment, generation)
+        on_first, self.on_first = self.on_first, _nothing
+        on_first()
+
+
+def _nothing() -> None:
+    """Nothing is to be done."""
 
 
 class _Notes(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types

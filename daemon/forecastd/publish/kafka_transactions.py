@@ -6,7 +6,7 @@ superfluous closes a hole that was reproduced:
 - A batch that dies inside a transaction fails only its own future, and the commit then succeeds:
   so every future is checked before the offsets are sent.
 - The consumer's group metadata is live: a member that was thrown out reads as generation -1, which
-  the broker does not fence. So the snapshot that belongs to the poll is checked and used.
+  the broker does not fence. So the snapshot that belongs to the assignment is checked and used.
 - Nothing of a failed transaction may be used again, or the next one carries its stale offsets: so
   any failure is a `BrokerError`, on which the whole client is dropped.
 - The end of a transaction is waited for without a limit: so we wait for it ourselves, and a
@@ -22,7 +22,6 @@ from secrets import token_hex
 from typing import Any, Protocol
 
 from kafka import KafkaProducer
-from kafka.structs import MemberState
 
 from forecastd.errors import BrokerError
 from forecastd.kafka_connection import broker_errors, build_client
@@ -45,7 +44,7 @@ class Reader(Protocol):
     """The consumer whose offsets go into the transaction."""
 
     def group_metadata(self) -> Any:
-        """The client's membership as of the last poll."""
+        """The membership to which the present assignment belongs."""
         ...
 
 
@@ -84,9 +83,8 @@ class KafkaTransactions:
             BrokerError: nothing of it happened, or the broker will abort it.
         """
         member = self.source.group_metadata()
-        is_stable = member.generation_id >= 0 and member.member_id
-        if not is_stable or member.state != MemberState.STABLE:
-            raise BrokerError(f"transaction: {member.state} in the group, wanted a stable member")
+        if member.generation_id < 0 or not member.member_id:
+            raise BrokerError(f"transaction: {member.state} in the group, wanted a member of it")
         # Four waits, none longer than the time-out: for topics, messages, offsets and the end.
         with broker_errors("transaction"), self.watchdog.bound("transaction", 5 * self.timeout_s):
             self.producer.begin_transaction()
