@@ -8,6 +8,7 @@ own then reads the very same topic, and what came out of both is compared.
 from __future__ import annotations
 
 import random
+import re
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,9 @@ _SETTINGS = {
     "KAFKA__TRANSACTION_TIMEOUT": "6s",
     "OBSERVE__LOG_LEVEL": "debug",  # tells when a restore begins
 }
+
+_OWNED = re.compile(r"^forecastd_partitions_assigned (\S+)$", re.MULTILINE)
+_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,18 @@ class Instance:
         if self.daemon is not None:
             self.daemon.__exit__()
         self.daemon = None
+
+    def served(self) -> int:
+        """Partitions that it owns, once all of them are restored; 0 while it cannot be asked."""
+        if self.daemon is None or not self.daemon.listens:
+            return 0
+        try:
+            if self.daemon.get("readyz")[0] != _OK:
+                return 0
+            found = _OWNED.search(self.daemon.get("metrics")[1])
+        except OSError:
+            return 0  # it is about to end, or about to listen
+        return round(float(found[1])) if found else 0
 
     def note(self) -> None:
         """Look only at what it says from now on."""
@@ -279,6 +295,19 @@ class Run:
     def until_said(self, instance: Instance, words: str) -> None:
         """Wait until an instance has written this."""
         self.wait(lambda: instance.has_said(words), f"'{words}' by {instance.name}")
+
+    def until_served(self, *instances: Instance) -> None:
+        """Wait until these instances, each with a share of it, serve every partition.
+
+        What they say of single partitions is no proof: a rebalance that went on before moves some.
+        """
+        names = " and ".join(instance.name for instance in instances)
+
+        def all_served() -> bool:
+            owned = [instance.served() for instance in instances]
+            return all(owned) and sum(owned) == self.world.partitions
+
+        self.wait(all_served, f"every partition to be served by {names}")
 
     def finish(self) -> Report:
         """Let the group read to the end and stop; then judge it by an uninterrupted run."""

@@ -38,15 +38,13 @@ def zombie(case: Case, times: int) -> Report:
         for instance in run.instances:
             instance.start()
         for goal in case.goals(draw, times):
-            for instance in run.instances:
-                run.until_said(instance, SERVED)
+            run.until_served(*run.instances)
             run.until_committed(goal)
             frozen, other = draw.sample(run.instances, 2)
-            other.note()
             if draw.random() < 0.5:
                 run.until_published()
             frozen.freeze()
-            run.until_said(other, SERVED)
+            run.until_served(other)
             ends.append(state_ends(run.world))
             frozen.thaw()
         report = run.finish()

@@ -163,6 +163,11 @@ class Daemon:
         return self._log.read_text()
 
     @property
+    def listens(self) -> bool:
+        """Whether its page can be asked for."""
+        return self._find_address() is not None
+
+    @property
     def address(self) -> str:
         """Where its page is, once it listens."""
         found = self._wait(self._find_address, "an address")

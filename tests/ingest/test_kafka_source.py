@@ -32,25 +32,32 @@ class Group:
         admin = KafkaAdminClient(bootstrap_servers=server)
         admin.create_topics({self.topic: {"num_partitions": 4}}, wait_for_metadata=True)
         admin.close()
-        self.owned: dict[str, set[TopicPartition]] = {}
-        self.sources: dict[str, KafkaSource] = {}
+        self.owned: dict[str | None, set[TopicPartition]] = {}
+        self.sources: dict[str | None, KafkaSource] = {}
 
-    def start(self, instance_id: str) -> None:
-        """A static member, new or in the place of one that is gone."""
+    def grow(self, partitions: int) -> None:
+        """Give the topic so many partitions."""
+        admin = KafkaAdminClient(bootstrap_servers=self.server)
+        admin.create_partitions({self.topic: partitions})
+        admin.close()
+
+    def start(self, instance_id: str | None) -> None:
+        """A member; a static one, unless that is None, may be in the place of one that is gone."""
         kafka = {
             "bootstrap_servers": self.server,
             "group_id": self.name,
             "instance_id": instance_id,
             "session_timeout": "30s",
+            "metadata_max_age": "1s",
         }
         settings = Settings.model_validate({"kafka": kafka, "ingest": {"topics": [self.topic]}})
         source = KafkaSource(settings, Telemetry(), SystemClock())
         self.undo.callback(source.close, 1.0)
         self.sources[instance_id], self.owned[instance_id] = source, set()
 
-    def turn(self, instance_id: str) -> set[TopicPartition]:
+    def turn(self, instance_id: str | None, timeout_s: float = 0.1) -> set[TopicPartition]:
         """One poll; what the member owns after it."""
-        self.sources[instance_id].poll(0.1)
+        self.sources[instance_id].poll(timeout_s)
         changes = self.sources[instance_id].take_assignment()
         owned = (self.owned[instance_id] - set(changes.removed)) | set(changes.added)
         self.owned[instance_id] = owned
@@ -61,6 +68,26 @@ class Group:
 def group(kafka: str) -> Iterator[Group]:
     with ExitStack() as undo:
         yield Group(kafka, undo)
+
+
+class TestMember:
+    def test_is_given_partitions_though_no_poll_waits_for_them(self, group: Group) -> None:
+        """As it polls while other partitions are restored."""
+        group.start(None)
+        until(lambda: len(group.turn(None, 0.0)) == 4, "all partitions to be its own")
+        group.start("b")
+
+        def is_shared() -> bool:
+            return len(group.turn(None, 0.0)) == len(group.turn("b", 0.0)) == 2
+
+        until(is_shared, "two partitions for each")
+
+    def test_waits_for_a_round_that_began_because_partitions_were_found(self, group: Group) -> None:
+        """The leader knows them, so its client holds the round for done, if it outlasts a poll."""
+        group.start(None)
+        until(lambda: len(group.turn(None)) == 4, "all partitions to be its own")
+        group.grow(6)
+        until(lambda: len(group.turn(None, 0.0)) == 6, "the new partitions to be its own as well")
 
 
 class TestStaticMember:

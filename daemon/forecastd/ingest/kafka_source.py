@@ -8,17 +8,17 @@ callbacks run on the client's I/O thread, so they only take notes and pause.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import ConsumerGroupMetadata, MemberState
 
 from forecastd.clock import Clock
 from forecastd.commit_metadata import read_commit
+from forecastd.ingest.kafka_membership import Assignor, make_reliable
 from forecastd.kafka_connection import broker_errors, build_client, connection_options
 from forecastd.kafka_offsets import kafka_offsets
 from forecastd.observe.events import Rebalanced, Telemetry
@@ -50,7 +50,7 @@ class KafkaSource:
         self._notes = _Notes()
         self._asked_s, self._answers = float("-inf"), False
         self._member = ConsumerGroupMetadata(settings.kafka.group_id)
-        assignor = _Assignor()
+        assignor = Assignor()
         with broker_errors("kafka.bootstrap_servers"):
             self._consumer = build_client(
                 KafkaConsumer,
@@ -70,8 +70,7 @@ class KafkaSource:
                 max_partition_fetch_bytes=_FETCH_BYTES,
                 allow_auto_create_topics=False,
             )
-            if settings.kafka.instance_id is not None:
-                assignor.on_first = self._consumer._coordinator.request_rejoin  # noqa: SLF001
+            make_reliable(self._consumer, assignor)
             self._notes.pause = self._consumer.pause
             self._notes.seek = self._consumer.seek
             self._consumer.subscribe(topics=list(settings.ingest.topics), listener=self._notes)
@@ -189,40 +188,6 @@ class KafkaSource:
         """Leave the group."""
         with broker_errors("leave the group"):
             self._consumer.close(autocommit=False, timeout_ms=round(timeout_s * 1000))
-
-
-class _Assignor(CooperativeStickyAssignor):  # type: ignore[misc]  # the client has no types
-    """Cooperative and sticky, and safe for a static member that is killed between two rounds.
-
-    A partition moves in two rounds: in the first its owner learns that it must give it up, and
-    joins anew to say that it has. If the owner dies in between and comes back as the same static
-    member, the coordinator hands it its share of the first round, and a second one never follows:
-    the partition is nobody's for good. So a new client joins a second time, and with other words
-    than the first, or the coordinator would see no reason for a round. Nothing moves by it.
-
-    Attributes:
-        on_first: called after the first assignment.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.on_first: Callable[[], None] = _nothing
-        self._joins = 0
-
-    def metadata(self, topics: Any) -> Any:
-        self._joins += 1
-        told = super().metadata(topics)
-        told.user_data = str(self._joins).encode()
-        return told
-
-    def on_assignment(self, assignment: Any, generation: int) -> None:
-        super().on_assignment(assignment, generation)
-        on_first, self.on_first = self.on_first, _nothing
-        on_first()
-
-
-def _nothing() -> None:
-    """Nothing is to be done."""
 
 
 class _Notes(ConsumerRebalanceListener):  # type: ignore[misc]  # the client has no types
