@@ -13,6 +13,7 @@ from tests.end_to_end.daemons import World
 from tests.end_to_end.learning import add_model, operate
 
 SETTINGS = SHAPE | {
+    "TRAINING__ENABLED": "true",
     "FORECAST__UNITS": "16",
     "TRAINING__MIN_WINDOWS": "100",
     "TRAINING__EVERY": "1s",

@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def main(args: Namespace, load: LoadSettings) -> int:
     """Forecast every window; say on standard error what was left over."""
     _check_apart(args.file, args.out)
-    settings = load(_shape_of(args.model)).settings
+    settings = load(_defaults_of(args.model)).settings
     from forecastd.commands.recordings import read_recording
 
     recording = read_recording(args.file, settings)
@@ -63,17 +63,18 @@ def _check_apart(file: Path, out: Path | None) -> None:
             raise FileError(f"{out}: the file that is read, wanted another one to write to")
 
 
-def _shape_of(model: Path) -> dict[str, object]:
-    """T and H as the model was made for them: what they are where nobody has set them."""
+def _defaults_of(model: Path) -> dict[str, object]:
+    """What is where nobody has set it: T and H as the model was made for, and that it serves."""
     from forecastd.disk_models import load_model
 
     architecture = load_model(model).architecture
-    shape: dict[str, object] = {}
+    # One that is named speaks for itself, also where the naive forecast has done better.
+    defaults: dict[str, object] = {"models.serve": str(model)}
     if architecture.timesteps is not None:
-        shape["windows.timesteps"] = architecture.timesteps
+        defaults["windows.timesteps"] = architecture.timesteps
     if len(architecture.horizons) == 1:
-        shape["forecast.horizon"] = architecture.horizons[0]
-    return shape
+        defaults["forecast.horizon"] = architecture.horizons[0]
+    return defaults
 
 
 def _stages(settings: Settings, model: Path) -> Loop:
