@@ -56,16 +56,19 @@ install: $(PROJECT) ## Make .venv as the lock says (the others do this themselve
 demo: $(PROJECT) ## Broker, live host metrics and the daemon, here; BROKER=host:port FOR=40s
 	@$(BIN)/forecastd demo $(if $(BROKER),--broker '$(BROKER)') $(if $(FOR),--for '$(FOR)') $(ARGS)
 
+# Two at once, because many tests wait for a broker; a file whole, because its tests share one.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
 .PHONY: test
-test: $(PROJECT) ## All tests and doctests; ARGS='-k windows -x' go to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(PROJECT) ## All tests and doctests; ARGS='-k windows -x' go to pytest, '-n 0' is one at a time
+	@$(PYTEST) $(ARGS)
 
 .PHONY: check
 check: $(PROJECT) ## What a change must pass: format, lint, types, tests, doctests
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 .PHONY: format
 format: $(PROJECT) ## Format, and mend what the linter can

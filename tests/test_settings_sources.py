@@ -355,17 +355,14 @@ class TestFaults:
         found = faults(
             "--state.row_every",
             "0",
-            "--training.enabled=true",
+            "--windows.step=10s",
             config=config,
             FORECASTD_TRAINING__EPOCHS="many",
         )
         assert found == (
             "forecast.unit: no such setting (mine.toml), wanted forecast.units",
+            ("windows.step: '10s' (command line), wanted none (a regular grid is not built yet)"),
             "state.row_every: '0' (command line), wanted at least 1",
-            (
-                "training.enabled: 'true' (command line),"
-                " wanted false (retraining inside the daemon is not built yet)"
-            ),
             (
                 "training.epochs: 'many' (environment FORECASTD_TRAINING__EPOCHS),"
                 " wanted a whole number"
@@ -400,9 +397,7 @@ class TestFaults:
             ("windows.step=10s", "'10s' (command line), wanted none (a regular grid is not built"),
             ("windows.step=fast", "'fast' (command line), wanted a duration with a unit"),
             ("windows.timezone=CET", "'CET' (command line), wanted UTC (another zone is not built"),
-            ("training.enabled=true", "'true' (command line), wanted false (retraining inside the"),
             ("training.enabled=maybe", "'maybe' (command line), wanted true or false"),
-            ("models.serve=7-3fa9c1", "'7-3fa9c1' (command line), wanted a path (a version is not"),
             ("training.learning_rate=0", "'0' (command line), wanted more than 0"),
             ("training.learning_rate=nan", "'nan' (command line), wanted a finite number"),
             ("training.holdout=1", "'1' (command line), wanted less than 1"),

@@ -12,7 +12,6 @@ from forecastd.settings_values import (
     Flag,
     Number,
     OptionalCount,
-    OptionalModel,
     OptionalSecret,
     OptionalText,
     OptionalUrl,
@@ -228,11 +227,3 @@ class TestNotBuilt:
     @pytest.mark.parametrize("value", [24, SourceText("24")])
     def test_is_not_said_of_a_season_in_steps(self, value: object) -> None:
         assert read(Season, value) == 24
-
-    @pytest.mark.parametrize("value", ["7", "7-3fa9c1"])
-    def test_is_serving_a_version(self, value: str) -> None:
-        assert f"a path of that name is written ./{value}" in wanted(OptionalModel, value)
-
-    @pytest.mark.parametrize("value", ["./7", "models/7-3fa9c1", "/models/champion"])
-    def test_is_not_said_of_a_path(self, value: str) -> None:
-        assert read(OptionalModel, value) == value

@@ -185,7 +185,6 @@ class Loop:
         for origins in self._timed_each("window", self.windower.rounds(observations, silent_below)):
             with self.stopwatch.timed("forecast"):
                 forecasts.extend(self.forecaster.forecast(origins))
-            with self.stopwatch.timed("save"):
                 learnt.extend(self.learner.finished(origins))
             windowed.append(origins.slots[(origins.phases >= 0) & ~origins.is_silent])
         return forecasts, windowed, learnt

@@ -34,7 +34,6 @@ from forecastd.settings_values import (
     OptionalCount,
     OptionalDuration,
     OptionalFile,
-    OptionalModel,
     OptionalPath,
     OptionalSecret,
     OptionalText,
@@ -432,7 +431,7 @@ class ModelsSettings(Section):
     keep: Count = 20
     """Versions kept, in the group's models topic and in `dir`."""
 
-    serve: OptionalModel = None
+    serve: OptionalText = None
     """Path of a model made by `forecastd train` or `forecastd models import`, or a version of the
     group's models such as `7-3fa9c1`. What it forecasts is published whatever its skill, and
     nothing is trained. Without one the group's champion serves, and until there is one the baseline

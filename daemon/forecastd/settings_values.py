@@ -292,7 +292,6 @@ Number = Annotated[float, BeforeValidator(_number), BeforeValidator(_no_infinity
 Text = Annotated[str, Field(min_length=1)]
 OptionalText = Annotated[Text | None, BeforeValidator(none_if_empty)]
 OptionalDuration = Annotated[Duration | None, BeforeValidator(none_if_empty)]
-OptionalModel = OptionalText
 OptionalFile = Annotated[Path | None, BeforeValidator(none_if_empty)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(none_if_empty)]
 OptionalUrl = Annotated[

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from forecastd.disk_models import load_model, save_model
 from forecastd.errors import ModelError
-from forecastd.models.disk_cache import DiskCache, export, new_model
+from forecastd.models.disk_cache import CacheThread, Copied, DiskCache, new_model
 from tests.models.some_models import Topic, some_model
 
 
@@ -21,6 +23,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "deep" / "models"
 
 
+def update(cache: DiskCache, topic: Topic) -> list[str]:
+    return cache.update(cache.wanted(topic.log))
+
+
 def there(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -28,51 +34,97 @@ def there(folder: Path) -> set[str]:
 class TestUpdate:
     def test_writes_what_is_not_there_yet(self, topic: Topic, folder: Path) -> None:
         cache, version = DiskCache(folder, keep=5), topic.add().version
-        assert cache.update(topic.log) == [version]
-        assert cache.update(topic.log) == []
+        assert update(cache, topic) == [version]
+        assert update(cache, topic) == []
         second = topic.add().version
-        assert cache.update(topic.log) == [second]
+        assert update(cache, topic) == [second]
         assert there(folder) == {version, second}
 
     def test_keeps_the_newest_and_what_serves(self, topic: Topic, folder: Path) -> None:
         cache, versions = DiskCache(folder, keep=2), [topic.add().version for _ in range(5)]
-        cache.update(topic.log)
+        update(cache, topic)
         assert there(folder) == {*versions[3:]}
         topic.promote(versions[0])
-        assert cache.update(topic.log) == [versions[0]]
+        assert update(cache, topic) == [versions[0]]
         assert there(folder) == {versions[0], *versions[3:]}
 
     def test_leaves_folders_of_other_names_alone(self, topic: Topic, folder: Path) -> None:
         """`models.dir` may be where an operator keeps models too."""
         (folder / "first").mkdir(parents=True)
         topic.add()
-        DiskCache(folder, keep=1).update(topic.log)
+        update(DiskCache(folder, keep=1), topic)
         assert "first" in there(folder)
 
     def test_writes_a_damaged_copy_again(self, topic: Topic, folder: Path) -> None:
         version = topic.add().version
-        DiskCache(folder, keep=5).update(topic.log)
+        update(DiskCache(folder, keep=5), topic)
         (file,) = (folder / version).glob("*.npz")
         file.write_bytes(b"damaged")
         cache = DiskCache(folder, keep=5)
-        assert cache.update(topic.log) == [version]
+        assert update(cache, topic) == [version]
         assert cache.load(version).version == version
 
     def test_does_nothing_without_models(self, topic: Topic, folder: Path) -> None:
-        assert DiskCache(folder, keep=5).update(topic.log) == []
+        assert update(DiskCache(folder, keep=5), topic) == []
         assert not folder.exists()
 
     def test_says_that_the_disk_refuses(self, topic: Topic, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
         topic.add()
-        with pytest.raises(ModelError, match="wanted to write a model there"):
-            DiskCache(tmp_path / "file" / "models", keep=5).update(topic.log)
+        with pytest.raises(ModelError, match="is no folder, wanted a path in one"):
+            update(DiskCache(tmp_path / "file" / "models", keep=5), topic)
+
+
+    def test_says_that_a_folder_cannot_be_looked_into(self, topic: Topic, tmp_path: Path) -> None:
+        """Whatever a disk has to say, it is no reason to end."""
+        topic.add()
+        with pytest.raises(ModelError, match="wanted copies of models there"):
+            update(DiskCache(tmp_path / ("x" * 300), keep=5), topic)
+
+
+class SlowCache(DiskCache):
+    """On a disk that does not answer until it may."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, keep=5)
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def update(self, wanted: Sequence[Copied]) -> list[str]:
+        """When it may."""
+        self.asked.set()
+        assert self.may.wait(60)
+        return super().update(wanted)
+
+
+class TestThread:
+    def test_lets_nobody_wait_for_the_disk(self, topic: Topic, folder: Path) -> None:
+        cache = SlowCache(folder)
+        thread, first = CacheThread(cache), topic.add().version
+        thread.update(topic.log)
+        assert cache.asked.wait(60)
+        second = topic.add().version
+        thread.update(topic.log)
+        assert not folder.exists()
+        cache.may.set()
+        thread.wait(60)
+        assert there(folder) == {first, second}
+        assert thread.take_faults() == []
+
+    def test_tells_once_that_the_disk_refuses(self, topic: Topic, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        topic.add()
+        thread = CacheThread(DiskCache(tmp_path / "file" / "models", keep=5))
+        thread.update(topic.log)
+        thread.wait(60)
+        (sentence,) = thread.take_faults()
+        assert "wanted to write a model there" in sentence
+        assert thread.take_faults() == []
 
 
 class TestCopies:
     def test_are_models_as_training_writes_them(self, topic: Topic, folder: Path) -> None:
         entry = topic.add(parent="1-abcdef", scores={"skill": 0.25})
-        export(topic.log, entry.version, folder)
+        Copied.of(topic.log, entry.version).write(folder)
         stored = load_model(folder)
         assert stored.architecture == entry.architecture
         assert stored.metadata.version_hash == entry.version.partition("-")[2]
@@ -82,7 +134,7 @@ class TestCopies:
 
     def test_can_be_added_again_as_they_were(self, topic: Topic, folder: Path) -> None:
         entry = topic.add(parent="1-abcdef", scores={"skill": 0.25})
-        export(topic.log, entry.version, folder)
+        Copied.of(topic.log, entry.version).write(folder)
         model = new_model(load_model(folder))
         assert (model.made_by, model.parent, model.facts) == (
             "a test",

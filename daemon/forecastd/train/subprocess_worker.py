@@ -124,9 +124,9 @@ def _explain(
     memory: int, kind: type[BaseException], error: BaseException, _trace: TracebackType | None
 ) -> None:
     """Say in one line what nobody foresaw: the last line is what the daemon quotes."""
-    used = _data_bytes()
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))  # a sentence takes memory, too
+    used = _data_bytes()
     # Near the limit libraries fail in any way; only some say that it is for memory.
     if issubclass(kind, MemoryError) or used > _NEARLY * memory:
         wanted = f"{memory // 1_000_000} MB at most (training.memory)"
