@@ -21,10 +21,9 @@ from forecastd.memory.models import MemoryModels
 from forecastd.observe.learning_events import RunEnded
 from forecastd.observe.telemetry import Fanout
 from forecastd.settings import Settings
-from forecastd.train import run_outcome
 from forecastd.train.buffered_series import Wanted, buffered_series
 from forecastd.train.keras_challenger import challenge
-from forecastd.train.run_outcome import TrainingJob, TrainingOutcome
+from forecastd.train.run_outcome import Champion, TrainingJob, TrainingOutcome
 from forecastd.train.window_record import WindowRecord, decode
 from forecastd.wiring import window_buffer
 from tests.in_memory import P0, START_MS, Obs, Telemetry, drain, encode, start
@@ -70,7 +69,7 @@ class InProcessTrainer:
         entry = log.champion
         if entry is not None:
             weights = log.models.weights(entry.version)
-            champion = run_outcome.Serving(entry.version, entry.architecture, weights)
+            champion = Champion(entry.version, entry.architecture, weights)
         return challenge(buffered.pieces, settings, champion, log.barred)
 
 

@@ -281,12 +281,14 @@ class SlowDaemon:
 
     def last_value_errors(self, one: SlowSeries) -> dict[tuple[int, int], float]:
         steps = [step.values for step in one.steps[-self.windows.timesteps :]]
+        most = 10 * self.spread(one)
         errors: dict[tuple[int, int], float] = {}
         for value in range(self.values):
             known = 0.0
             for lead in range(1, self.horizon + 1):
                 moves = [
-                    abs(b[value] - a[value]) for a, b in zip(steps, steps[lead:], strict=False)
+                    min(abs(b[value] - a[value]), most[value])
+                    for a, b in zip(steps, steps[lead:], strict=False)
                 ]
                 known = sum(moves) / len(moves) if moves else known
                 errors[lead, value] = known

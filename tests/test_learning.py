@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 
 from forecastd.architecture import Architecture, Recurrent
 from forecastd.clock import ManualClock
+from forecastd.evaluate.gate import Scores
 from forecastd.forecast.model import Model
 from forecastd.learning import COUNT_MS, STEP_MS, Learning, Serving
 from forecastd.loop import Loop
-from forecastd.memory.log import MemoryBroker
+from forecastd.memory.log import MemoryBroker, Request
 from forecastd.memory.models import MemoryModels
 from forecastd.memory.trainer import MemoryTrainer
 from forecastd.model_weights import Weights, pack_weights
@@ -25,10 +27,12 @@ from forecastd.observe.learning_events import (
     RunEnded,
     RunGivenUp,
 )
+from forecastd.records import Message
 from forecastd.settings import Settings
 from forecastd.train.run_outcome import Candidate, TrainingOutcome
 from forecastd.wiring import window_buffer
 from tests.in_memory import (
+    STATE_TOPIC,
     Telemetry,
     assert_same,
     by_id,
@@ -65,16 +69,17 @@ def weights(of: Architecture, seed: int) -> Weights:
     return [rng.normal(0, 0.7, shape).astype(np.float32) for shape in of.weight_shapes]
 
 
+class RefusedError(Exception):
+    """The broker does not take it."""
+
+
 class LateModels(MemoryModels):
     """A topic on which nothing new has arrived when one looks without waiting."""
 
-    def read_to_end(self, timeout_s: float | None = None) -> None:  # as Kafka's
-        """Wait for all."""
-        super().poll()
-
     def poll(self) -> bool:
-        """Not yet."""
-        return False
+        """Whether there was something when one waited."""
+        news, self._has_news = self._has_news, False
+        return news
 
 
 class Daemon:
@@ -169,6 +174,10 @@ def learner(**sections: Any) -> tuple[Daemon, MemoryBroker]:
 
 
 class TestBeforeAnyPromotion:
+    def test_the_baseline_is_said_to_serve(self) -> None:
+        daemon, _ = learner()
+        assert daemon.heard.heard(ModelServed) == [ModelServed(None, "")]
+
     def test_what_is_published_is_what_it_is_without_training(self) -> None:
         """Bit for bit: no contamination by a network that has earned nothing."""
         daemon, broker = learner()
@@ -184,6 +193,20 @@ class TestBeforeAnyPromotion:
         daemon.work()
         made = [m for m in published(broker) if "cold" not in m["flags"]]
         assert len(broker.messages("forecastd-windows")) == len(made) > 0
+
+    def test_no_row_leaves_before_its_windows(self) -> None:
+        """A restart would skip them: a hole in what is learnt from."""
+        daemon, broker = learner(state={"row_every": 1})
+
+        def refuse(request: Request, message: Message | None) -> None:
+            if message is not None and message.topic == daemon.settings.windows_topic:
+                raise RefusedError
+
+        broker.before = refuse
+        with pytest.raises(RefusedError):
+            drain(daemon.loop)
+        assert broker.messages("forecasts")
+        assert not broker.messages(STATE_TOPIC)
 
     def test_no_series_is_in_fallback(self) -> None:
         daemon, _ = learner()
@@ -263,6 +286,18 @@ class TestRun:
         daemon.step(120_000)
         assert daemon.trainer.started == 2
 
+    def test_that_is_rejected_tells_what_the_gate_compared(self) -> None:
+        daemon, _ = learner()
+        daemon.work()
+        daemon.begin_run()
+        naive = {"last value": 1.0, "seasonal": 0.5}
+        scores = Scores(
+            challenger=0.6, champion=None, naive=naive, best_naive="seasonal", series=4, windows=80
+        )
+        daemon.end_run(TrainingOutcome(status="rejected", reason="no better", scores=scores))
+        (told,) = daemon.heard.heard(RunEnded)
+        assert told.errors == {"challenger": 0.6, "naive": 0.5}
+
     def test_that_has_ended_is_known_before_it_is_read_back(self) -> None:
         """A broker takes a while, in which nothing may look as if no run had ever been."""
         daemon, broker = learner()
@@ -294,6 +329,20 @@ class TestRun:
         daemon.learning.step([])
         assert (daemon.trainer.killed, daemon.trainer.is_running) == (1, False)
         assert daemon.heard.heard(RunGivenUp)
+
+    def test_goes_on_while_the_loop_is_built_anew(self) -> None:
+        """After a broker's failure it is a while until the partition is served again."""
+        daemon, _ = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.clock.advance(60)
+        daemon.loop = daemon.connect(make_model(daemon.settings, version="", units=UNITS))
+        daemon.clock.advance(5)
+        daemon.learning.step([])
+        running = [daemon.trainer.is_running]
+        daemon.clock.advance(5)
+        daemon.learning.step([])
+        assert [*running, daemon.trainer.is_running] == [True, False]
 
 
 class TestOperator:
@@ -339,6 +388,22 @@ class TestOperator:
         (refused,) = daemon.heard.heard(ModelRefused)
         assert "timesteps" in refused.sentence
         assert daemon.version is None
+        again = Daemon(broker, daemon.settings)
+        of_interest = (ModelServed, ModelRefused)
+        told = [type(event) for event in again.heard.events if isinstance(event, of_interest)]
+        assert told == [ModelServed, ModelRefused], "the baseline serves, and why"
+
+    def test_who_changes_the_settings_need_not_wait_for_the_next_regular_run(self) -> None:
+        """What served does not fit any more: another is trained soon."""
+        daemon, broker = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.end_run(promoted(daemon.settings, seed=5))
+        again = Daemon(broker, make_settings(windows={"timesteps": 8}), windows=10_000)
+        again.step()
+        assert (again.version, again.trainer.started) == (None, 0)
+        again.step(again.settings.training.every // 5)
+        assert again.trainer.started == 1
 
 
 class TestRollback:
@@ -365,8 +430,76 @@ class TestRollback:
         daemon.step()
         assert daemon.version is not None
 
+    @pytest.mark.parametrize("more", [{"rollback_drop": 1.5}, {"rollback_windows": 20_000}])
+    def test_follows_no_smaller_drop_and_none_over_fewer_windows(self, more: Any) -> None:
+        settings = make_settings(training={"prime_windows": 100, **more})
+        daemon = Daemon(feed(120, seed=1, broken=0.0, late=0.0), settings)
+        daemon.work()
+        daemon.begin_run()
+        daemon.end_run(promoted(settings, seed=5))
+        daemon.learning.emit(ModelScored(10_000, 10_000, error=2.0, naive_error=1.0))
+        daemon.step()
+        daemon.step()
+        assert daemon.version is not None
+
+    def test_follows_a_drop_that_only_shows_after_a_restart(self) -> None:
+        """Also of another instance, should it own the first partition by then."""
+        daemon, broker = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.end_run(promoted(daemon.settings, seed=5))
+        again = Daemon(broker, daemon.settings)
+        again.work()
+        again.learning.emit(ModelScored(10_000, 10_000, error=2.0, naive_error=1.0))
+        again.step()
+        again.step()
+        assert (again.version, again.models.log.barred) == (None, (daemon.version,))
+
+    def test_does_not_follow_a_drop_after_a_good_start_and_a_restart(self) -> None:
+        """A later drop is for the next training run."""
+        daemon, broker = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.end_run(promoted(daemon.settings, seed=5))
+        daemon.learning.emit(ModelScored(10_000, 10_000, error=0.8, naive_error=1.0))
+        daemon.step()
+        again = Daemon(broker, daemon.settings)
+        again.work()
+        again.learning.emit(ModelScored(10_000, 10_000, error=2.0, naive_error=1.0))
+        again.step()
+        again.step()
+        assert again.version == daemon.version is not None
+
+    def test_does_not_follow_what_another_instance_has_replaced(self) -> None:
+        """Whoever was frozen in a probation judges what serves by then, or nothing."""
+        daemon, broker = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.end_run(promoted(daemon.settings, seed=5))
+        frozen = LateModels(broker, TOPIC)
+        frozen.read_to_end()
+        daemon.learning.models = frozen
+        version = operate(broker, daemon.settings, seed=8)
+        daemon.learning.emit(ModelScored(10_000, 10_000, error=2.0, naive_error=1.0))
+        daemon.step()
+        daemon.step()
+        assert frozen.log.champion is not None
+        assert (frozen.log.champion.version, frozen.log.barred) == (version, ())
+        assert daemon.version == version, "read while the probation was to be ended, and followed"
+
 
 class TestRestart:
+    def test_without_training_tells_of_no_run(self) -> None:
+        """It would grow old, and an alert would ask where the next one is."""
+        daemon, broker = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.end_run(promoted(daemon.settings, seed=5))
+        settings = make_settings(training={"prime_windows": 100, "enabled": False})
+        again = Daemon(broker, settings)
+        assert again.version == daemon.version
+        assert again.heard.heard(ModelsRead)[-1].run is None
+
     def test_serves_the_champion_from_the_start_and_tells_no_promotion(self) -> None:
         daemon, broker = learner()
         daemon.work()
@@ -380,6 +513,16 @@ class TestRestart:
         assert told.run is not None
         assert (told.run.status, told.run.reason) == ("promoted", "better")
         assert [event.version for event in again.heard.heard(ModelServed)] == [daemon.version]
+
+    def test_brings_the_copies_up_to_date(self) -> None:
+        """They may be removed at any time, and another machine has none."""
+        daemon, broker = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.end_run(promoted(daemon.settings, seed=5))
+        again = Daemon(broker, daemon.settings)
+        again.step()
+        assert again.copied == [daemon.version]
 
     def test_goes_on_with_the_schedule(self) -> None:
         daemon, broker = learner()

@@ -131,6 +131,17 @@ class TestFaults:
             f"forecastd-models: cleanup.policy {policy}, wanted compact; models would be lost"
         )
 
+    def test_name_a_models_topic_that_takes_no_weights(self) -> None:
+        """Where models are written: who only reads them takes what is there."""
+        shape = TopicShape(1, 3, configs={"max.message.bytes": "100000"})
+        (sentence,) = faults_of(plan("models", {}), shape)
+        assert sentence == (
+            "forecastd-models: max.message.bytes 100000, wanted 1048588; models could not be"
+            " written"
+        )
+        reader = plan("models", {}, training={"enabled": False})
+        assert not [*faults_of(reader, shape), *hints_of(reader, shape, 3)]
+
     def test_name_a_state_topic_with_another_number_of_partitions(self) -> None:
         (sentence,) = faults_of(plan("state", {"records": RECORDS}), TopicShape(5, 3))
         assert sentence.startswith(
@@ -188,13 +199,6 @@ class TestHints:
         assert hint == (
             "forecastd-windows: retention.ms 1000, wanted 604800000;"
             " training.retention is what a new topic gets"
-        )
-
-    def test_name_a_models_topic_that_takes_no_weights(self) -> None:
-        shape = TopicShape(1, 3, configs={"max.message.bytes": "100000"})
-        (hint,) = hints_of(plan("models", {}), shape, 3)
-        assert hint == (
-            "forecastd-models: max.message.bytes 100000, wanted 1048588; models cannot be written"
         )
 
     def test_name_partitions_without_a_leader(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
 
 from forecastd.architecture import Architecture
@@ -11,14 +12,18 @@ from forecastd.errors import BrokerError, ModelError
 from forecastd.forecast.keras_model import build_model
 from forecastd.forecast.model import Model
 from forecastd.learning import Learning
-from forecastd.models.disk_cache import DiskCache
+from forecastd.models.disk_cache import CacheThread, DiskCache
 from forecastd.models.kafka_models import KafkaModels
 from forecastd.models.model_log import ModelLog
 from forecastd.observe.events import Telemetry
 from forecastd.observe.learning_events import ModelCacheFailed
+from forecastd.records import TopicPartition
 from forecastd.settings import Settings
 from forecastd.train.kafka_windows import WindowCounter
 from forecastd.train.subprocess_trainer import TrainerProcess
+
+_CLOSE_S = 1.0
+"""For a copy of a model that is being written."""
 
 
 def pinned_version(settings: Settings, version: str) -> Model:
@@ -73,30 +78,31 @@ class KafkaLearning(Learning):
         """Connect later."""
         self._topic = KafkaModels(settings, clock)
         self._count = WindowCounter(settings)
-        self._cache = DiskCache(settings.models.dir, settings.models.keep)
+        self._copies = CacheThread(DiskCache(settings.models.dir, settings.models.keep))
         self._telemetry = telemetry
         super().__init__(
             models=self._topic,
             trainer=TrainerProcess(settings.training.timeout, clock),
             windows=self._count,
-            cache=self._copy,
+            cache=self._copies.update,
             software=software_versions(),
             settings=settings,
             telemetry=telemetry,
             clock=clock,
         )
 
+    def step(self, served: Collection[TopicPartition]) -> None:
+        """And tell of copies that could not be written."""
+        super().step(served)
+        for sentence in self._copies.take_faults():
+            self._telemetry.emit(ModelCacheFailed(sentence))
+
     def close(self) -> None:
         """End a run, if there is one, and disconnect."""
         super().close()
+        self._copies.wait(_CLOSE_S)
         try:
             self._count.close()
             self._topic.close()
         except BrokerError:
             pass  # the process ends, and so do its connections
-
-    def _copy(self, log: ModelLog) -> None:
-        try:
-            self._cache.update(log)
-        except ModelError as error:
-            self._telemetry.emit(ModelCacheFailed(str(error)))

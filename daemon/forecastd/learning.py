@@ -6,11 +6,9 @@ failures, a training run goes on. Nothing here waits for a run; what came of it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from forecastd.architecture import Architecture
 from forecastd.clock import Clock
@@ -18,14 +16,13 @@ from forecastd.errors import ModelError
 from forecastd.evaluate.live_skill import LiveSkill, Probation
 from forecastd.forecast.forecaster import Forecaster
 from forecastd.forecast.model import Model
+from forecastd.learning_run import RunWriter
+from forecastd.models.group_models import GroupModels
 from forecastd.models.model_log import ModelLog
 from forecastd.models.model_records import (
     Entry,
-    NewModel,
-    Run,
-    encode_entry,
     encode_pointer,
-    encode_run,
+    encode_probation,
 )
 from forecastd.observe.events import Event, ModelScored, ModelServed, Telemetry
 from forecastd.observe.learning_events import (
@@ -35,7 +32,6 @@ from forecastd.observe.learning_events import (
     ModelsRead,
     PastRun,
     RunBegan,
-    RunEnded,
     RunGivenUp,
 )
 from forecastd.records import Message, Round, TopicPartition
@@ -49,27 +45,6 @@ STEP_MS = 1_000
 
 COUNT_MS = 10_000
 """Time between two looks at how many windows there are."""
-
-
-class GroupModels(Protocol):
-    """The group's models topic."""
-
-    @property
-    def log(self) -> ModelLog:
-        """What has been read so far."""
-        ...
-
-    def read_to_end(self) -> None:
-        """Read all that is there as of now."""
-        ...
-
-    def poll(self) -> bool:
-        """Take in what has come since; never waits. Returns whether something came."""
-        ...
-
-    def write(self, messages: Sequence[Message]) -> None:
-        """Send, one after the other; returns when all are acknowledged."""
-        ...
 
 
 class Trainer(Protocol):
@@ -127,8 +102,7 @@ class Learning:
 
     Attributes:
         windows: how many there are to learn from, about.
-        trains: whether this daemon trains at all.
-        cache: told of the models whenever they change.
+        cache: told of the models at the start, and whenever they change.
         software: versions of what trains.
         needs_network: the champion needs another network than the loop has: it is to be built anew.
     """
@@ -148,6 +122,7 @@ class Learning:
     _refused: str | None = None
     _skill: LiveSkill = field(default_factory=LiveSkill)
     _probation: Probation | None = None
+    _attached_ms: int = 0
     _run_began_ms: int = 0
     _looked_ms: int = 0
     _counted_ms: int = 0
@@ -160,6 +135,7 @@ class Learning:
     def attach(self, serving: Serving) -> None:
         """Serve with a new loop, which has the champion's network if there is a champion."""
         self._serving, self.needs_network, self._refused = serving, False, None
+        self._attached_ms = self.clock.now_ms()
         self._follow()
 
     def finished(self, origins: Round) -> list[Message]:
@@ -194,13 +170,20 @@ class Learning:
             return
         if self.first_partition in served:
             self._train(now_ms)
-        elif self.trainer.is_running:
+        elif self.trainer.is_running and self._has_lost_the_first(now_ms):
             self.trainer.kill()  # the new owner trains
             self.telemetry.emit(RunGivenUp())
 
     def close(self) -> None:
         """End a run, if there is one."""
         self.trainer.kill()
+
+    def _has_lost_the_first(self, now_ms: int) -> bool:
+        """Whether somebody else may own the first partition, which is not served here.
+
+        A loop that has only just come waits for it, and until its session is over it is nobody's.
+        """
+        return abs(now_ms - self._attached_ms) >= self.settings.kafka.session_timeout
 
     def _follow(self) -> None:
         """Serve with the champion's weights; where they do not fit, go on with what there is."""
@@ -213,12 +196,24 @@ class Learning:
             self._note_champion(None, "")
         elif champion.version not in (self._served_version, self._refused):
             self._serve(champion, serving)
+        self._watch()
+
+    def _watch(self) -> None:
+        """Judge what serves while it is on probation, also one that began before this process."""
+        watched = self.models.log.on_probation
+        if watched is None or watched.version != self._served_version:
+            self._probation = None
+        elif self._probation is None:
+            training = self.settings.training
+            self._probation = Probation(
+                watched.skill_before, training.rollback_drop, training.rollback_windows
+            )
 
     def _tell(self) -> None:
         """Say what the topic holds, which other instances and earlier processes wrote, too."""
         pointer, run = self.models.log.pointer, self.models.log.last_run
         past = None
-        if run is not None:
+        if run is not None and self.settings.learns:  # else nobody waits for the next one
             past = PastRun(run.status, run.reason, run.ended_ms, run.failures)
         if pointer is None:
             self.telemetry.emit(ModelsRead(None, run=past))
@@ -230,6 +225,8 @@ class Learning:
         try:
             architecture = champion.architecture.fit(self.settings)
         except ModelError as error:
+            if not self._is_started:
+                self._note_champion(None, "")
             self._refused = champion.version
             self.telemetry.emit(ModelRefused(champion.version, str(error)))
             return
@@ -253,26 +250,22 @@ class Learning:
         """
         was, is_news = self._version, self._is_started
         self._version, self._is_started, self._refused = version, True, None
-        if version == was:
+        if version == was and is_news:
             return
-        before = self._skill.mean or 0.0
         self._skill, self._probation = LiveSkill(), None
         pointer = self.models.log.pointer
         if pointer is not None and is_news:
             self.telemetry.emit(ModelPromoted(version, pointer.by, pointer.reason, pointer.at_ms))
-            if pointer.by == "trainer":
-                training = self.settings.training
-                self._probation = Probation(
-                    before, training.rollback_drop, training.rollback_windows
-                )
         self.telemetry.emit(ModelServed(version, architecture))
 
     def _train(self, now_ms: int) -> None:
         outcome = self.trainer.poll()
         if outcome is not None:
-            self._end_run(outcome, now_ms)
-        elif self._probation is not None and self._probation.has_failed:
-            self._roll_back(self._probation, now_ms)
+            writer = RunWriter(self.models, self.software, self.settings.models.keep)
+            skill = self._skill.mean or 0.0
+            self.telemetry.emit(writer.write(outcome, self._run_began_ms, now_ms, skill))
+        elif self._probation is not None and self._probation.is_over:
+            self._end_probation(self._probation, now_ms)
         elif not self.trainer.is_running and self._is_due(now_ms):
             self._run_began_ms = now_ms
             self.trainer.start(TrainingJob.of(self.settings))
@@ -286,96 +279,22 @@ class Learning:
         run, training = self.models.log.last_run, self.settings.training
         last = LastRun(run.number, run.ended_ms, run.failures) if run is not None else None
         schedule = Schedule(training.every, training.min_windows, self.settings.kafka.group_id)
-        return schedule.is_due(now_ms, self.windows(), last, has_dropped=self._skill.has_dropped)
+        is_urgent = self._skill.has_dropped or self._refused is not None
+        return schedule.is_due(now_ms, self.windows, last, is_urgent=is_urgent)
 
-    def _end_run(self, outcome: TrainingOutcome, now_ms: int) -> None:
-        """Write what came of a run: weights, then the pointer, then how it went."""
-        log = self.models.log
+    def _end_probation(self, probation: Probation, now_ms: int) -> None:
+        """Roll back what has failed; what has passed is judged no more."""
         # Whoever was frozen meanwhile must not act on what was true before.
         self.models.read_to_end()
-        outcome = self._void_if_overtaken(outcome)
-        version = None
-        if outcome.candidate is not None:
-            entry, messages = self._entry(outcome, now_ms)
-            self.models.write(messages)
-            for message in messages:  # the pointer is judged by what is there
-                log.fold(message.key, message.value)
-            version = entry.version
-            pointer = log.promote(version, "trainer", now_ms, outcome.reason)
-            self.models.write([encode_pointer(log.topic, pointer)])
-        last = log.last_run
-        failures = (last.failures if last is not None else 0) + 1
-        run = Run(
-            number=last.number + 1 if last is not None else 1,
-            began_ms=self._run_began_ms,
-            ended_ms=now_ms,
-            status=outcome.status,
-            reason=outcome.reason,
-            version=version,
-            failures=failures if outcome.status == "failed" else 0,
-            figures=_figures(outcome),
-        )
-        given_up = log.tombstones_beyond(self.settings.models.keep)
-        told = encode_run(log.topic, run)
-        self.models.write([told, *given_up])
-        log.fold(told.key, told.value)  # the next run must not begin before this one is read back
-        self.telemetry.emit(
-            RunEnded(
-                outcome.status,
-                outcome.reason,
-                version,
-                outcome.windows,
-                outcome.seconds,
-                outcome.cpu_seconds,
-            )
-        )
-
-    def _void_if_overtaken(self, outcome: TrainingOutcome) -> TrainingOutcome:
-        """A challenger that was compared with what no longer serves has won nothing."""
-        champion = self.models.log.champion
-        now = champion.version if champion is not None else None
-        if outcome.candidate is None or (outcome.champion == now and not self.models.log.is_held):
-            return outcome
-        found = f"{now or 'the baseline'} serves by now"
-        reason = f"{outcome.reason}; {found}, wanted {outcome.champion or 'the baseline'} as then"
-        return TrainingOutcome(
-            status="rejected",
-            reason=reason,
-            champion=outcome.champion,
-            scores=outcome.scores,
-            windows=outcome.windows,
-            seconds=outcome.seconds,
-            cpu_seconds=outcome.cpu_seconds,
-            facts=outcome.facts,
-        )
-
-    def _entry(self, outcome: TrainingOutcome, now_ms: int) -> tuple[Entry, list[Message]]:
-        candidate, log = outcome.candidate, self.models.log
-        assert candidate is not None, "nothing to promote"
-        new = NewModel(
-            candidate.architecture,
-            candidate.weights(),
-            "training",
-            candidate.parent,
-            self.software,
-            candidate.facts,
-        )
-        return encode_entry(log.topic, new, log.next_number(), now_ms)
-
-    def _roll_back(self, failed: Probation, now_ms: int) -> None:
+        log = self.models.log
+        watched = log.on_probation
+        if watched is not None and watched.version == self._version:
+            told = encode_probation(log.topic, None)
+            if probation.has_failed:
+                reason = (
+                    f"live skill {probation.skill:+.3f} over {probation.forecasts} forecasts, "
+                    f"wanted at least {probation.before - probation.drop:+.3f}"
+                )
+                told = encode_pointer(log.topic, log.rollback("rollback", now_ms, reason))
+            self.models.write([told])
         self._probation = None
-        if self.models.log.is_held:
-            return
-        reason = (
-            f"live skill {failed.skill:+.3f} over {failed.forecasts} forecasts, "
-            f"wanted at least {failed.before - failed.drop:+.3f}"
-        )
-        pointer = self.models.log.rollback("rollback", now_ms, reason)
-        self.models.write([encode_pointer(self.models.log.topic, pointer)])
-
-
-def _figures(outcome: TrainingOutcome) -> dict[str, Any]:
-    """What a run is remembered by."""
-    told = {"windows": outcome.windows, "seconds": outcome.seconds, "cpu_s": outcome.cpu_seconds}
-    scores = msgspec.to_builtins(outcome.scores) if outcome.scores is not None else {}
-    return {**told, "scores": scores, **outcome.facts}

@@ -271,7 +271,7 @@ class Turn:
     Attributes:
         published: forecasts and dead letters.
         rows: rows and tombstones for the state topics, in this order within a key.
-        windows: finished windows to learn from.
+        windows: finished windows to learn from, which leave before the rows that have read them.
         commits: of partitions whose offsets have moved.
     """
 
@@ -280,11 +280,6 @@ class Turn:
     windows: list[Message]
     commits: dict[TopicPartition, Committed]
 
-    @property
-    def saved(self) -> list[Message]:
-        """What may leave only after everything that is published is acknowledged."""
-        return [*self.rows, *self.windows]
-
     def __bool__(self) -> bool:
         """Whether there is anything to deliver."""
-        return bool(self.published or self.saved or self.commits)
+        return bool(self.published or self.rows or self.windows or self.commits)

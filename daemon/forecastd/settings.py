@@ -349,7 +349,7 @@ class TrainingSettings(Section):
     every: Duration = parse_duration_ms("6h")
     """Time from one training run to the next; a tenth more or less, so that several groups do not
     train at once. A run begins earlier when live skill falls below its own long mean by more than
-    its noise."""
+    its noise, or when the model that should serve does not fit the settings."""
 
     min_windows: Count = 1_000
     """Windows in the group's windows topic from which on the first run begins."""

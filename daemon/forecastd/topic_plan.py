@@ -42,7 +42,6 @@ _WINDOWS_CONFIGS = {
 _TOO_LARGE = {
     "state": "larger rows stop the daemon",
     "windows": "larger windows stop the daemon",
-    "models": "models cannot be written",
 }
 
 
@@ -152,6 +151,9 @@ def faults_of(plan: TopicPlan, shape: TopicShape) -> Iterator[str]:
         yield f"{plan.name}: cleanup.policy {policy}, wanted compact; rows would be lost"
     if plan.purpose == "models" and policy not in (None, "compact"):
         yield f"{plan.name}: cleanup.policy {policy}, wanted compact; models would be lost"
+    if plan.purpose == "models" and "WRITE" in plan.operations and _is_too_small(plan, shape):
+        # Told now, not hours later by the first model that is promoted.
+        yield f"{_too_small(plan, shape)}; models could not be written"
     if plan.purpose == "windows" and policy not in (None, "delete"):
         effect = "of each series only the newest window would be kept"
         yield f"{plan.name}: cleanup.policy {policy}, wanted delete; {effect}"
@@ -170,11 +172,8 @@ def hints_of(plan: TopicPlan, shape: TopicShape, brokers: int) -> Iterator[str]:
     if shape.leaderless:
         partitions = ", ".join(f"{plan.name}[{number}]" for number in shape.leaderless)
         yield f"{partitions}: no leader right now, wanted one"
-    wanted_bytes = int(plan.configs.get("max.message.bytes", 0))
-    if shape.configs and shape.message_bytes_max < wanted_bytes:
-        effect = _TOO_LARGE.get(plan.purpose, "larger ones are cut")
-        found = f"max.message.bytes {shape.message_bytes_max}"
-        yield f"{plan.name}: {found}, wanted {wanted_bytes}; {effect}"
+    if plan.purpose != "models" and _is_too_small(plan, shape):
+        yield f"{_too_small(plan, shape)}; {_TOO_LARGE.get(plan.purpose, 'larger ones are cut')}"
     retention_ms = plan.configs.get("retention.ms")
     if retention_ms is not None and shape.configs.get("retention.ms", retention_ms) != retention_ms:
         found, effect = shape.configs["retention.ms"], "training.retention is what a new topic gets"
@@ -184,6 +183,20 @@ def hints_of(plan: TopicPlan, shape: TopicShape, brokers: int) -> Iterator[str]:
     if not shape.configs and plan.purpose != "output":
         denied = "no permission to DESCRIBE_CONFIGS"
         yield f"{plan.name}: {denied}, wanted it; the topic's settings could not be verified"
+
+
+def _is_too_small(plan: TopicPlan, shape: TopicShape) -> bool:
+    """Whether a topic takes less than we may write; settings we may not read accuse nobody."""
+    return bool(shape.configs) and shape.message_bytes_max < _wanted_bytes(plan)
+
+
+def _too_small(plan: TopicPlan, shape: TopicShape) -> str:
+    found = f"{plan.name}: max.message.bytes {shape.message_bytes_max}"
+    return f"{found}, wanted {_wanted_bytes(plan)}"
+
+
+def _wanted_bytes(plan: TopicPlan) -> int:
+    return int(plan.configs.get("max.message.bytes", 0))
 
 
 def is_outgrown(plan: TopicPlan, shape: TopicShape) -> bool:

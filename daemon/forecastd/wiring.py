@@ -286,8 +286,8 @@ def _prepare(
             bytes_max = admin.message_bytes_max(settings.ingest.dead_letter_topic)
         if serve is not None and settings.follows_group_models:
             model = pinned_version(settings, serve)
-    version, architecture = (model.served.version, model.architecture) if model else (None, "")
-    telemetry.emit(ModelServed(version, architecture))
+    if model is not None:
+        telemetry.emit(ModelServed(model.served.version, model.architecture))
     watchdog = Watchdog(lambda error: telemetry.emit(FatalError(error)))
 
     def ends() -> Ends:

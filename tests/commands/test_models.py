@@ -17,7 +17,13 @@ from forecastd.disk_models import load_model, save_model
 from forecastd.forecast.forecaster import version_key
 from forecastd.keras_runtime import keras
 from forecastd.models.kafka_models import KafkaModels
-from forecastd.models.model_records import Run, encode_pointer, encode_run
+from forecastd.models.model_records import (
+    OnProbation,
+    Run,
+    encode_pointer,
+    encode_probation,
+    encode_run,
+)
 from forecastd.settings import Settings
 from tests.secured_kafka import SOCKETS_LEFT, swept
 
@@ -134,11 +140,11 @@ class Group:
         return None if told["pointer"] is None else told["pointer"]["version"]
 
 
-def checked(group: Group) -> list[str]:
+def checked(group: Group, verdict: str = "ok") -> list[str]:
     """What `forecastd check` says of the group's models."""
     main(["check", *group.words])
     lines = group.capsys.readouterr().out.splitlines()
-    return [line[6:] for line in lines if line.startswith("ok    models: ")]
+    return [line[6:] for line in lines if line.startswith(f"{verdict:<5} models: ")]
 
 
 @pytest.fixture
@@ -178,6 +184,7 @@ class TestGroup:
     def test_is_followed_by_who_reads_along(self, group: Group, daemon: KafkaModels) -> None:
         version = group.add()
         daemon.read_to_end()
+        assert daemon.poll(), "the model is news"
         (said,) = group.out("promote", version, "--reason=it looks better")
         assert said.startswith(f"group {group.name} serves {version} since 2")
         assert said.endswith("Z by operator, held until forecastd models release")
@@ -227,6 +234,19 @@ class TestGroup:
         assert group.fault("import", "trained") == sentence
         assert f"  fits            not these settings: {sentence}" in group.out("show", version)
 
+    def test_that_does_not_fit_keeps_no_daemon_from_starting(self, group: Group) -> None:
+        """It forecasts with the baseline, and trains another."""
+        version = group.add()
+        group.out("promote", version)
+        group.words += ("--windows.timesteps=8",)
+        (hint,) = checked(group, "hint")
+        assert hint == (
+            f"models: {version} does not serve here, the baseline does: "
+            "model: windows of 16 steps, wanted windows.timesteps (8)"
+        )
+        group.words += (f"--models.serve={version}",)
+        assert checked(group, "hint") == []
+
     def test_refuses_a_version_that_is_not_there(self, group: Group) -> None:
         version = group.add()
         for action in ("promote", "show"):
@@ -272,26 +292,29 @@ class TestGroup:
         run = Run(
             number=3,
             began_ms=1_700_000_000_000,
-            ended_ms=1_700_000_090_000,
+            ended_ms=1_700_000_089_700,
             status="rejected",
             reason="0.31 against the champion's 0.3",
-            figures={"challenger": 0.31, "champion": 0.3},
+            figures={"challenger": 0.31, "champion": 0.3, "settings": {}, "history": [{"a": 1}]},
         )
+        probation = encode_probation(log.topic, OnProbation(version=version, skill_before=0.25))
         pointer = log.promote(version, "trainer", 1_700_000_000_000, "0.3 against 0.5")
-        daemon.write([encode_pointer(log.topic, pointer), encode_run(log.topic, run)])
+        daemon.write([probation, encode_pointer(log.topic, pointer), encode_run(log.topic, run)])
         assert group.out("show") == [
             f"models of group {group.name}",
             f"  serves          {version} since 2023-11-14T22:13:20.000Z by trainer",
             "  reason          0.3 against 0.5",
             "  before          the baseline",
+            "  probation       live skill was +0.250 before it; a drop rolls it back",
             f"  models          1, the newest {version}",
-            "  last run        rejected at 2023-11-14T22:14:50.000Z after 90s",
+            "  last run        rejected at 2023-11-14T22:14:49.700Z after 90s",
             "  why             0.31 against the champion's 0.3",
             "  challenger      0.31",
             "  champion        0.3",
         ]
         (told,) = group.objects("show")
-        assert told["last_run"]["figures"] == {"challenger": 0.31, "champion": 0.3}
+        assert told["last_run"]["figures"] == run.figures
+        assert told["on_probation"]["version"] == version
         assert told["ignored"] == []
 
     def test_has_no_topic_made_where_that_is_forbidden(self, group: Group) -> None:

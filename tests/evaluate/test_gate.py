@@ -67,6 +67,14 @@ class TestOddSeries:
         champion[0], challenger[0] = 2.0, 0.5
         assert verdict(challenger, champion).is_promoted
 
+    def test_that_has_only_just_begun_counts_for_less_among_the_others_too(self) -> None:
+        """Ten series with a window each, on which nothing can be told yet, decide over nothing."""
+        windows = np.array([40] * SERIES + [1] * SERIES)
+        champion = np.concatenate([each(0.60), each(0.50)])
+        challenger = np.concatenate([each(0.55), each(0.70)])
+        last = np.ones(2 * SERIES)
+        assert judge(challenger, champion, {"last": last}, windows, 0.02).is_promoted
+
     def test_may_be_the_only_series(self) -> None:
         found = judge(
             np.array([0.4]), np.array([0.6]), {"last": np.array([1.0])}, np.array([40]), 0.02

@@ -11,6 +11,7 @@ from forecastd.evaluate.running_error import (
 )
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+NO_LIMIT = np.full((1, 1), np.inf)
 
 
 class TestLearn:
@@ -47,24 +48,30 @@ class TestLastValueErrors:
     def test_are_mean_moves_over_each_lead(self) -> None:
         rng = np.random.default_rng(1)
         steps = rng.normal(size=(3, 6, 2))
-        errors = last_value_errors(steps[:, ::-1], 5)
+        errors = last_value_errors(steps[:, ::-1], np.full((3, 2), np.inf), 5)
         for lead in range(1, 6):
             wanted = np.abs(steps[:, lead:] - steps[:, :-lead]).mean(axis=1)
             np.testing.assert_allclose(errors[:, lead - 1], wanted)
 
     def test_beyond_the_steps_are_those_of_the_longest_lead(self) -> None:
-        errors = last_value_errors(np.array([[[7.0], [3.0], [1.0]]]), 5)
+        errors = last_value_errors(np.array([[[7.0], [3.0], [1.0]]]), NO_LIMIT, 5)
         assert errors.ravel().tolist() == [3.0, 6.0, 6.0, 6.0, 6.0]
 
     def test_of_a_young_series_use_what_there_is(self) -> None:
         steps = np.array(
             [[[7.0], [3.0], [np.nan], [np.nan]], [[7.0], [np.nan], [np.nan], [np.nan]]]
         )
-        assert last_value_errors(steps, 3)[..., 0].tolist() == [[4.0, 4.0, 4.0], [0.0, 0.0, 0.0]]
+        errors = last_value_errors(steps, np.full((2, 1), np.inf), 3)
+        assert errors[..., 0].tolist() == [[4.0, 4.0, 4.0], [0.0, 0.0, 0.0]]
+
+    def test_count_up_to_the_limit(self) -> None:
+        errors = last_value_errors(np.array([[[7.0], [1e9], [5.0]]]), np.array([[10.0]]), 2)
+        assert errors.ravel().tolist() == [10.0, 2.0]
 
     def test_fit_a_float32(self) -> None:
         ends = np.array([[[FLOAT32_MAX], [-FLOAT32_MAX]]])
-        assert last_value_errors(ends, 2).astype(np.float32).ravel().tolist() == [FLOAT32_MAX] * 2
+        errors = last_value_errors(ends, NO_LIMIT, 2).astype(np.float32)
+        assert errors.ravel().tolist() == [FLOAT32_MAX] * 2
 
 
 class TestLaplaceOffsets:

@@ -104,6 +104,15 @@ class TestBoth:
         while [entry.version for entry in other.log.versions] != [version]:
             await_news(other)
 
+    def test_tell_once_of_what_was_read_to_the_end(self, open_models: Open) -> None:
+        """Who reads to the end before writing must not keep from others what came."""
+        one, other = open_models(), open_models()
+        version = add(one, some_model())
+        other.read_to_end()
+        assert [entry.version for entry in other.log.versions] == [version]
+        assert other.poll()
+        assert not other.poll()
+
     def test_read_to_the_end_once_more(self, open_models: Open) -> None:
         models = open_models()
         models.read_to_end()
@@ -159,6 +168,10 @@ class TestKafka:
         late = KafkaModels(settings)
         with pytest.raises(BrokerError, match="its end was not reached in 0s, wanted all models"):
             late.read_to_end(timeout_s=0)
+        given_up = late.log
+        late.read_to_end()
+        assert len(late.log.versions) == 1
+        assert late.log is not given_up, "another client, which reads all anew"
         late.close()
 
     def test_says_when_no_broker_answers(self) -> None:

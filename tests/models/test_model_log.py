@@ -10,10 +10,12 @@ from forecastd.errors import ModelError
 from forecastd.models import model_records
 from forecastd.models.model_log import ModelLog
 from forecastd.models.model_records import (
+    OnProbation,
     Pointer,
     Run,
     encode_entry,
     encode_pointer,
+    encode_probation,
     encode_run,
     entry_key,
     weights_key,
@@ -111,6 +113,40 @@ class TestModels:
         topic.point(topic.log.rollback("rollback", NOW_MS, ""))
         topic.write(Message(TOPIC, entry_key(version), None, 0))
         assert topic.log.next_number() == 2
+
+
+class TestProbation:
+    def test_is_that_of_what_a_trainer_lets_serve(self, topic: Topic) -> None:
+        watched = probation(topic)
+        assert topic.log.on_probation is None, "the pointer comes after it"
+        topic.promote(watched.version)
+        assert topic.log.on_probation == topic.read_late().on_probation == watched
+
+    def test_ends_when_its_version_has_proved_itself(self, topic: Topic) -> None:
+        topic.promote(probation(topic).version)
+        topic.write(encode_probation(TOPIC, None))
+        assert topic.log.on_probation is None
+        assert topic.read_late().on_probation is None
+
+    def test_ends_when_something_else_serves(self, topic: Topic) -> None:
+        first = probation(topic).version
+        topic.promote(first)
+        topic.promote(topic.add().version)
+        assert topic.log.on_probation is None
+
+    @pytest.mark.parametrize("by", ["operator", "release"])
+    def test_ends_with_the_word_of_a_person(self, topic: Topic, by: str) -> None:
+        version = probation(topic).version
+        topic.promote(version)
+        topic.promote(version, by)
+        assert topic.log.on_probation is None
+
+
+def probation(topic: Topic) -> OnProbation:
+    """That of a model which is there and does not serve yet."""
+    watched = OnProbation(version=topic.add().version, skill_before=0.25)
+    topic.write(encode_probation(TOPIC, watched))
+    return watched
 
 
 class TestPromotion:

@@ -20,6 +20,7 @@ from forecastd.observe.learning_events import (
     ModelRefused,
     ModelsRead,
     PastRun,
+    Rival,
     RunBegan,
     RunEnded,
     RunGivenUp,
@@ -73,6 +74,17 @@ class TestRuns:
         assert exported("training_seconds_total") == 80
         assert exported("training_cpu_seconds_total") == 76
         assert exported("training_run_windows") == 1_200
+
+    def test_tell_what_the_last_of_them_was_judged_by(self, exported: Exported) -> None:
+        """A rejected model leaves nothing else behind."""
+        assert math.isnan(exported("training_run_error_ratio", rival="challenger"))
+        errors: dict[Rival, float] = {"challenger": 0.31, "naive": 0.5}
+        exported.emit(RunEnded("rejected", "so", None, 1_200, 40.0, 38.0, errors))
+        assert exported("training_run_error_ratio", rival="challenger") == 0.31
+        assert exported("training_run_error_ratio", rival="naive") == 0.5
+        assert math.isnan(exported("training_run_error_ratio", rival="champion")), "none served"
+        exported.emit(RunEnded("failed", "so", None, 0, 1.0, 0.0))
+        assert math.isnan(exported("training_run_error_ratio", rival="naive"))
 
     @pytest.mark.parametrize("end", [RunEnded("failed", "so", None, 0, 1.0, 0.0), RunGivenUp()])
     def test_are_under_way_until_they_end(self, exported: Exported, end: Event) -> None:

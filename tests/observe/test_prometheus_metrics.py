@@ -41,7 +41,7 @@ class TestNames:
 
     def test_labels_come_from_a_short_list_without_series(self) -> None:
         bounded = {"topic", "partition", "stage", "source", "cold", "reason", "kind"}
-        bounded |= {"outcome", "by"}
+        bounded |= {"outcome", "by", "rival"}
         bounded |= {"version", "architecture"}  # one value at a time
         assert {label for metric in DECLARED for label in metric.labels} <= bounded
 

@@ -16,7 +16,7 @@ from forecastd.train.buffered_series import Wanted, buffered_series
 from forecastd.train.held_out import held_out
 from forecastd.train.keras_challenger import challenge, median_forecasts
 from forecastd.train.recorded_series import holdout_start_ms
-from forecastd.train.run_outcome import Serving, TrainingOutcome
+from forecastd.train.run_outcome import Champion, TrainingOutcome
 from forecastd.train.stretches import Layout, spread_at
 from forecastd.train.window_record import decode, encode
 from tests.train.waves import (
@@ -36,11 +36,11 @@ def settings_with(**training: object) -> Settings:
     return Settings.model_validate({**SIZES, "training": {**SIZES["training"], **training}})
 
 
-def serving(seed: int = 0, architecture: Architecture = ARCHITECTURE) -> Serving:
+def serving(seed: int = 0, architecture: Architecture = ARCHITECTURE) -> Champion:
     """A network that was never trained."""
     network = KeyedNetwork(architecture, rows=1, seed=seed)
     weights = network.weights()
-    return Serving(f"7-{version_hash(architecture, weights)}", architecture, weights)
+    return Champion(f"7-{version_hash(architecture, weights)}", architecture, weights)
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ class TestChampion:
 
     def test_stays_where_the_challenger_is_not_better(self, first: TrainingOutcome) -> None:
         assert first.candidate is not None
-        best = Serving("1-abcdef", ARCHITECTURE, list(first.candidate.weights()))
+        best = Champion("1-abcdef", ARCHITECTURE, list(first.candidate.weights()))
         outcome = challenge(WAVES, settings_with(epochs=1, warm_start=False, seed=3), best)
         assert outcome.status == "rejected"
         assert outcome.scores is not None
@@ -168,10 +168,12 @@ class TestChampion:
         assert outcome.scores is not None
         assert outcome.scores.champion == 3.0  # zero where the series are at 50: the cap
 
-    def test_that_these_settings_cannot_serve_does_not_count(self) -> None:
+    def test_that_these_settings_cannot_serve_is_replaced_without_a_comparison(self) -> None:
+        """Told all the same: else its successor would look like one that was overtaken."""
         longer = Architecture.from_settings(Settings.model_validate({"windows": {"timesteps": 16}}))
-        outcome = challenge(WAVES, SETTINGS, serving(architecture=longer))
-        assert outcome.champion is None
+        champion = serving(architecture=longer)
+        outcome = challenge(WAVES, SETTINGS, champion)
+        assert (outcome.status, outcome.champion) == ("promoted", champion.version)
         assert outcome.scores is not None
         assert outcome.scores.champion is None
 

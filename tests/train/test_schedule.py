@@ -7,7 +7,7 @@ SCHEDULE = Schedule(every_ms=6 * HOUR, min_windows=1_000, group="g")
 
 
 def due(now_ms: int, last: LastRun | None, *, windows: int = 1_000, dropped: bool = False) -> bool:
-    return SCHEDULE.is_due(now_ms, windows, last, has_dropped=dropped)
+    return SCHEDULE.is_due(now_ms, lambda: windows, last, is_urgent=dropped)
 
 
 class TestFirstRun:
@@ -17,6 +17,19 @@ class TestFirstRun:
 
 
 class TestNextRun:
+    def test_asks_for_windows_only_when_it_is_time(self) -> None:
+        """The loop waits for the answer of a broker."""
+        asked: list[bool] = []
+
+        def windows() -> int:
+            asked.append(True)
+            return 1_000
+
+        last = LastRun(1, ended_ms=0, failures=0)
+        for now_ms in (HOUR, 7 * HOUR):
+            SCHEDULE.is_due(now_ms, windows, last, is_urgent=False)
+        assert len(asked) == 1
+
     def test_begins_after_the_time_between_two_give_or_take_the_jitter(self) -> None:
         last = LastRun(1, ended_ms=5 * HOUR, failures=0)
         assert not due(last.ended_ms + round(6 * HOUR * (1 - JITTER)) - 1, last)

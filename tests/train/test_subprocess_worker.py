@@ -94,6 +94,7 @@ def test_learns_from_the_windows_topic_and_from_the_champion(kafka: str) -> None
     assert first.status == "promoted", first.reason
     assert (first.champion, first.windows) == (None, 240)
     assert first.cpu_seconds > 0
+    assert first.facts["data"]["left_out"] == {"unreadable": 1, "repeated": 3}
     assert first.facts["data"]["ranges"] == [
         {
             "topic": "records", "partition": 0, "first_offset": 0, "last_offset": 959,
@@ -114,6 +115,16 @@ def test_says_that_there_is_too_little(kafka: str) -> None:
     found = run(group(kafka, []))
     assert found.status == "failed"
     assert found.reason.startswith("training: 0 windows to learn from and 0 held out, wanted")
+    assert found.reason.endswith("; left out: none")
+
+
+def test_says_what_it_could_not_use(kafka: str) -> None:
+    """Such as the windows from before `windows.timesteps` was changed."""
+    settings = group(kafka, [*waves(), b"poison"])
+    longer = settings.windows.model_copy(update={"timesteps": 2 * settings.windows.timesteps})
+    found = run(settings.model_copy(update={"windows": longer}))
+    assert found.status == "failed"
+    assert found.reason.endswith("; left out: 1 unreadable, 240 of another shape")
 
 
 def test_that_runs_out_of_memory_says_so(kafka: str) -> None:

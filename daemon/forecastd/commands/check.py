@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from forecastd.commands import LoadSettings, add_settings_arguments
-from forecastd.errors import ForecastdError, TopicError
+from forecastd.errors import ForecastdError, ModelError, TopicError
 
 if TYPE_CHECKING:
     from forecastd.kafka_guarantees import GuaranteeAdmin
@@ -171,7 +171,14 @@ def _group_models(_admin: GuaranteeAdmin, settings: Settings) -> Iterator[Line]:
     if champion is None:
         yield "ok", "models: none was promoted yet, the baseline forecasts"
         return
-    champion.architecture.check_fits(settings)
+    try:
+        champion.architecture.check_fits(settings)
+    except ModelError as error:
+        if serve is not None:
+            raise
+        why = "; ".join(str(error).splitlines())
+        yield "hint", f"models: {champion.version} does not serve here, the baseline does: {why}"
+        return
     yield "ok", f"models: {champion.version} serves, {champion.architecture.describe()}"
 
 

@@ -13,7 +13,7 @@ import msgspec
 from forecastd.commands.state_views import say
 from forecastd.commands.state_words import iso, plain
 from forecastd.errors import ModelError, TopicError
-from forecastd.models.disk_cache import export
+from forecastd.models.disk_cache import Copied
 from forecastd.models.kafka_models import KafkaModels
 from forecastd.models.model_log import ModelLog
 from forecastd.models.model_records import Entry, Pointer, Run
@@ -65,8 +65,9 @@ def show(args: Namespace, settings: Settings) -> int:
 def export_model(args: Namespace, settings: Settings) -> int:
     """`models export VERSION --out MODEL`."""
     with group_models(settings) as models:
-        entry = export(models.log, args.version, args.out)
-    say(f"{args.out}: version {entry.version}, {entry.architecture.describe()}")
+        copy = Copied.of(models.log, args.version)
+    copy.write(args.out)
+    say(f"{args.out}: version {copy.entry.version}, {copy.entry.architecture.describe()}")
     return 0
 
 
@@ -111,6 +112,9 @@ def _log_in_words(log: ModelLog) -> Iterator[tuple[str, str]]:
         yield "reason", pointer.reason
         if pointer.version is not None:
             yield "before", pointer.before or "the baseline"
+    if log.on_probation is not None:
+        before = log.on_probation.skill_before
+        yield "probation", f"live skill was {before:+.3f} before it; a drop rolls it back"
     if log.barred:
         yield "barred", f"{', '.join(log.barred)}: rolled back, not promoted by itself again"
     yield "models", f"{len(log.versions)}, the newest {_newest(log)}"
@@ -123,12 +127,12 @@ def _run_in_words(run: Run | None) -> Iterator[tuple[str, str]]:
     if run is None:
         yield "last run", "none yet"
         return
-    took = format_duration(max(run.ended_ms - run.began_ms, 0))
+    took = format_duration(max(round((run.ended_ms - run.began_ms) / 1000), 0) * 1000)
     made = f" {run.version}" if run.version else ""
     failures = f", the {run.failures}. failure in a row" if run.failures > 1 else ""
     yield "last run", f"{run.status}{made} at {iso(run.ended_ms)} after {took}{failures}"
     yield "why", run.reason
-    yield from figures(run.figures)
+    yield from _short(run.figures)
 
 
 def _entry_in_words(entry: Entry, log: ModelLog, settings: Settings) -> Iterator[tuple[str, str]]:
@@ -141,7 +145,7 @@ def _entry_in_words(entry: Entry, log: ModelLog, settings: Settings) -> Iterator
     yield "weights", f"{count}, sha256 {entry.weights.sha256[:16]}..."
     software = (f"{name} {version}" for name, version in entry.software.items())
     yield "software", ", ".join(software) or "not known"
-    yield from figures({key: fact for key, fact in entry.facts.items() if key not in _LONG})
+    yield from _short(entry.facts)
 
 
 def fits_in_words(entry: Entry, settings: Settings) -> str:
@@ -151,6 +155,10 @@ def fits_in_words(entry: Entry, settings: Settings) -> str:
     except ModelError as error:
         return "not these settings: " + "; ".join(str(error).splitlines())
     return "these settings"
+
+
+def _short(facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    return figures({key: fact for key, fact in facts.items() if key not in _LONG})
 
 
 def figures(facts: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
@@ -206,6 +214,7 @@ def _log_as_json(log: ModelLog) -> dict[str, Any]:
     return {
         "topic": log.topic,
         "pointer": msgspec.to_builtins(log.pointer),
+        "on_probation": msgspec.to_builtins(log.on_probation),
         "versions": [entry.version for entry in log.versions],
         "last_run": msgspec.to_builtins(log.last_run),
         "ignored": log.faults,

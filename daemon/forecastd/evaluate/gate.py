@@ -104,7 +104,7 @@ def judge(
     reason = f"error {scores.challenger:.3f}, wanted below {wanted:.3f}; {told} on {_told(windows)}"
     is_promoted = scores.challenger < wanted
     if is_promoted and champion is not None:
-        mine, theirs = without_best(challenger, champion)
+        mine, theirs = without_best(challenger, champion, windows)
         is_promoted = mine <= (1 + min_gain) * theirs
         if not is_promoted:
             reason += f"; without the series of the largest gain {mine:.3f} for {theirs:.3f}"
@@ -136,22 +136,23 @@ def _scores(
     )
 
 
-def without_best(challenger: Floats, champion: Floats) -> tuple[float, float]:
+def without_best(challenger: Floats, champion: Floats, windows: Ints) -> tuple[float, float]:
     """Errors of both without the series on which the challenger gains most.
 
     What it gains on one odd series must not pay for what it loses on the others; of a single
     series both are 0.
 
-    >>> without_best(np.array([0.1, 0.7, 0.7]), np.array([3.0, 0.6, 0.6]))
+    >>> without_best(np.array([0.1, 0.7, 0.7]), np.array([3.0, 0.6, 0.6]), np.full(3, 30))
     (0.7, 0.6)
     """
-    if len(challenger) == 1:
+    if len(windows) == 1:
         return 0.0, 0.0
+    gains = (_of_series(champion) - _of_series(challenger)) * _weights(windows)
+    others = np.arange(len(windows)) != int(np.argmax(gains))
     mine, theirs = (
-        _capped(errors).reshape(len(errors), -1).mean(axis=1) for errors in (challenger, champion)
+        mean_capped(errors[others], windows[others]) for errors in (challenger, champion)
     )
-    best = int(np.argmax(theirs - mine))
-    return float(np.delete(mine, best).mean()), float(np.delete(theirs, best).mean())
+    return mine, theirs
 
 
 def mean_capped(errors: Floats, windows: Ints) -> float:
@@ -164,15 +165,18 @@ def mean_capped(errors: Floats, windows: Ints) -> float:
     >>> mean_capped(np.array([0.5, 1.5]), np.array([30, 10]))
     0.75
     """
-    weights = np.minimum(windows, SERIES_WINDOWS)
-    return float(
-        np.average(_capped(errors).reshape(len(windows), -1).mean(axis=1), weights=weights)
-    )
+    return float(np.average(_of_series(errors), weights=_weights(windows)))
 
 
-def _capped(errors: Floats) -> Floats:
-    capped: Floats = np.minimum(np.where(np.isnan(errors), math.inf, errors), ERROR_CAP)
-    return capped
+def _of_series(errors: Floats) -> Floats:
+    """(S,) capped errors of series, means over their values."""
+    capped = np.minimum(np.where(np.isnan(errors), math.inf, errors), ERROR_CAP)
+    means: Floats = capped.reshape(len(errors), -1).mean(axis=1)
+    return means
+
+
+def _weights(windows: Ints) -> Ints:
+    return np.minimum(windows, SERIES_WINDOWS)
 
 
 def _told(windows: Ints) -> str:

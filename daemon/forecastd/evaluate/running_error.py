@@ -35,11 +35,12 @@ def learn(mean: Float32s, errors: Floats, counts: Ints) -> Float32s:
     return np.where(np.isnan(mean), errors, moved).astype(np.float32)
 
 
-def last_value_errors(newest_first: Floats, horizon: int) -> Floats:
+def last_value_errors(newest_first: Floats, limit: Floats, horizon: int) -> Floats:
     """What the last-value forecast would have been wrong by within the steps at hand.
 
     Args:
         newest_first: (B, N, F) last steps, NaN where there is none.
+        limit: (B, F) what a single error counts at most.
         horizon: leads wanted; those longer than the steps reach take the longest there is.
 
     Returns:
@@ -51,6 +52,7 @@ def last_value_errors(newest_first: Floats, horizon: int) -> Floats:
     for lead in range(1, horizon + 1):
         if lead < steps:
             moves = np.abs(newest_first[:, :-lead] - newest_first[:, lead:])
+            moves = np.minimum(moves, limit[:, None])
             exists = ~np.isnan(moves)
             counts = exists.sum(axis=1)
             sums = np.where(exists, moves, 0.0).sum(axis=1)

@@ -30,7 +30,15 @@ from forecastd.records import (
     Slots,
     TopicPartition,
 )
-from forecastd.scaling import Anchor, Scaling, feed, read_back, tail_spread, window_scale
+from forecastd.scaling import (
+    INPUT_LIMIT,
+    Anchor,
+    Scaling,
+    feed,
+    read_back,
+    tail_spread,
+    window_scale,
+)
 from forecastd.series_tail import median_step_ms, steps_back, steps_kept
 
 WINDOWS_MAX = 4096
@@ -151,9 +159,9 @@ class Forecaster:
     def _cold(self, origins: Round) -> Forecasts:
         slots, values = origins.slots, self._values
         naive = naive_forecast(self.table, slots, self.shape.horizon, self.shape.season)
-        errors = self._first_errors(slots)
-        banded = naive[:, :, None] + laplace_offsets(errors, self.quantiles)
         _, spread = self._tail_spread(slots)
+        errors = self._first_errors(slots, spread)
+        banded = naive[:, :, None] + laplace_offsets(errors, self.quantiles)
         none = np.zeros(len(slots), np.bool_)
         return self._forecasts(origins, banded[..., :values], spread, none, none)
 
@@ -164,7 +172,7 @@ class Forecaster:
         table["fed"][slots, windows % table["fed"].shape[1]] = np.stack([median, spread], axis=1)
         serving = self.model.version_key if self.model is not None else 0
         self.scoring.score(slots, windows, spread, origins.is_silent, serving)
-        self._seed_errors(slots)
+        self._seed_errors(slots, spread)
         naive = naive_forecast(table, slots, self.shape.horizon, self.shape.season)
         naive = naive[..., : self._values]
         band = laplace_offsets(table["naive_error"][slots], self.quantiles)
@@ -327,21 +335,24 @@ class Forecaster:
         tail = self.table["tail"][slots]
         return tail_spread(tail, steps_kept(self.table, slots))
 
-    def _seed_errors(self, slots: Slots) -> None:
+    def _seed_errors(self, slots: Slots, spread: Floats) -> None:
         """Give series whose naive error is unknown one to begin with.
 
         That is the first window, and the first after a change of the horizon.
         """
         unknown = np.isnan(self.table["naive_error"][slots, 0, 0])
         if unknown.any():
-            errors = self._first_errors(slots[unknown])[..., : self._values]
+            errors = self._first_errors(slots[unknown], spread[unknown])[..., : self._values]
             self.table["naive_error"][slots[unknown]] = errors
 
-    def _first_errors(self, slots: Slots) -> Floats:
-        """The last value's errors within the steps of a series that has no scored forecast yet."""
-        return last_value_errors(
-            steps_back(self.table, slots, range(self.shape.timesteps)), self.shape.horizon
-        )
+    def _first_errors(self, slots: Slots, spread: Floats) -> Floats:
+        """The last value's errors within the steps of a series that has no scored forecast yet.
+
+        Each counts as much as one that is scored, or an outlier among these steps would stay in the
+        band for hundreds of windows.
+        """
+        steps = steps_back(self.table, slots, range(self.shape.timesteps))
+        return last_value_errors(steps, INPUT_LIMIT * spread, self.shape.horizon)
 
     def _model_errors(self, slots: Slots) -> Float32s:
         """A point model's running errors; the naive forecast's until it has some."""

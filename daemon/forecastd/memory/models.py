@@ -21,6 +21,7 @@ class MemoryModels:
         self._broker = broker
         self._sink = MemorySink(broker)
         self._read = 0
+        self._has_news = False
 
     @property
     def is_there(self) -> bool:
@@ -29,15 +30,17 @@ class MemoryModels:
 
     def read_to_end(self, timeout_s: float | None = None) -> None:  # noqa: ARG002  # as Kafka's
         """Read all that is there as of now."""
-        self.poll()
+        came = self._broker.messages(self.log.topic)[self._read :]
+        self._read += len(came)
+        for message in came:
+            self.log.fold(message.key, message.value)
+            self._has_news = True
 
     def poll(self) -> bool:
-        """Take in what has come since; returns whether something came."""
-        news = self._broker.messages(self.log.topic)[self._read :]
-        self._read += len(news)
-        for message in news:
-            self.log.fold(message.key, message.value)
-        return bool(news)
+        """Take in what has come; returns whether something came since the last time."""
+        self.read_to_end()
+        news, self._has_news = self._has_news, False
+        return news
 
     def write(self, messages: Iterable[Message]) -> None:
         """Send, one after the other."""

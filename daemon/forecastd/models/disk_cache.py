@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forecastd.disk_models import StoredModel, load_model, save_model
 from forecastd.errors import ModelError
+from forecastd.model_weights import Weights
 from forecastd.models.model_log import ModelLog
 from forecastd.models.model_records import Entry, NewModel, version_number
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Copied:
+    """A model as it is written to a folder."""
+
+    entry: Entry
+    weights: Weights
+
+    @classmethod
+    def of(cls, log: ModelLog, version: str) -> Copied:
+        """A model of the group.
+
+        Raises:
+            ModelError: there is no such model.
+        """
+        return cls(log.models.entry(version), log.models.weights(version))
+
+    def write(self, path: Path) -> None:
+        """To a folder of its own.
+
+        Raises:
+            ModelError: the disk refuses.
+        """
+        entry = self.entry
+        known = {"version": entry.version, "parent": entry.parent, "added_ms": entry.at_ms}
+        facts = {**entry.facts, **known, "software": entry.software}
+        save_model(path, entry.architecture, self.weights, entry.made_by, facts)
 
 
 class DiskCache:
@@ -25,23 +56,32 @@ class DiskCache:
         self.keep = keep
         self._whole: set[str] = set()
 
-    def update(self, log: ModelLog) -> list[str]:
-        """Bring the folder up to date: what serves and the newest models. Returns what was written.
+    def wanted(self, log: ModelLog) -> list[Copied]:
+        """What belongs in the folder: what serves, and the newest models."""
+        champion = log.champion
+        versions = {entry.version for entry in log.versions[: self.keep]}
+        versions |= {champion.version} if champion is not None else set()
+        return [Copied.of(log, version) for version in sorted(versions)]
+
+    def update(self, wanted: Sequence[Copied]) -> list[str]:
+        """Bring the folder up to date. Returns the versions that were written.
 
         Folders of other names are left alone. A copy that is damaged is written again.
 
         Raises:
             ModelError: the disk refuses.
         """
-        champion = log.champion
-        wanted = {entry.version for entry in log.versions[: self.keep]}
-        wanted |= {champion.version} if champion is not None else set()
-        written = [version for version in sorted(wanted) if not self._is_whole(version)]
-        for version in written:
-            export(log, version, self.folder / version)
-        self._whole = wanted
-        self._remove_all_but(wanted)
-        return written
+        try:
+            missing = [copy for copy in wanted if not self._is_whole(copy.entry.version)]
+            for copy in missing:
+                copy.write(self.folder / copy.entry.version)
+            self._whole = {copy.entry.version for copy in wanted}
+            self._remove_all_but(self._whole)
+        except OSError as error:
+            raise ModelError(
+                f"{self.folder}: {error.strerror}, wanted copies of models there"
+            ) from error
+        return [copy.entry.version for copy in missing]
 
     def load(self, version: str) -> StoredModel:
         """A copy, by its version.
@@ -71,23 +111,53 @@ class DiskCache:
                     shutil.rmtree(path)
         except FileNotFoundError:
             return  # no model yet, or another instance was faster
-        except OSError as error:
-            raise ModelError(
-                f"{self.folder}: {error.strerror}, wanted to remove a copy there"
-            ) from error
 
 
-def export(log: ModelLog, version: str, path: Path) -> Entry:
-    """Write a model of the group to a folder of its own.
+class CacheThread:
+    """Brings a cache up to date on a thread of its own.
 
-    Raises:
-        ModelError: there is no such model, or the disk refuses.
+    A disk that is slow, or does not answer, must not keep waiting whoever serves.
     """
-    entry = log.models.entry(version)
-    known = {"version": version, "parent": entry.parent, "added_ms": entry.at_ms}
-    facts = {**entry.facts, **known, "software": entry.software}
-    save_model(path, entry.architecture, log.models.weights(version), entry.made_by, facts)
-    return entry
+
+    def __init__(self, cache: DiskCache) -> None:
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._wanted: list[Copied] | None = None
+        self._faults: list[str] = []
+
+    def update(self, log: ModelLog) -> None:
+        """Note what is wanted, and return; what is wanted last is what comes to be."""
+        with self._lock:
+            self._wanted = self._cache.wanted(log)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="models-dir", daemon=True)
+                self._thread.start()
+
+    def take_faults(self) -> list[str]:
+        """Why copies could not be written since the last call; a sentence each."""
+        with self._lock:
+            taken, self._faults = self._faults, []
+        return taken
+
+    def wait(self, timeout_s: float) -> None:
+        """Give what is under way so much time to end."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                wanted, self._wanted = self._wanted, None
+                if wanted is None:
+                    self._thread = None
+                    return
+            try:
+                self._cache.update(wanted)
+            except ModelError as error:
+                with self._lock:
+                    self._faults.append(str(error))
 
 
 def new_model(stored: StoredModel, parent: str | None = None) -> NewModel:

@@ -5,10 +5,12 @@ It has one partition and is read without a group: every instance reads all of it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from kafka import KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
+from kafka.errors import KafkaError
 
 from forecastd.clock import Clock, SystemClock
 from forecastd.errors import BrokerError, TopicError
@@ -42,6 +44,7 @@ class KafkaModels:
         self._consumer: KafkaConsumer | None = None
         self._sink: KafkaSink | None = None
         self._is_there: bool | None = None
+        self._has_news = False
 
     @property
     def is_there(self) -> bool:
@@ -74,7 +77,7 @@ class KafkaModels:
         default_s = self._settings.kafka.delivery_timeout / 1000
         patience_s = default_s if timeout_s is None else timeout_s
         deadline_s = self._clock.monotonic_s() + patience_s
-        with broker_errors(f"models in {self.log.topic}"):
+        with self._reading():
             consumer = self._connected()
             request_ms = self._settings.kafka.request_timeout
             end = consumer.end_offsets([self._at], timeout_ms=request_ms)[self._at]
@@ -86,7 +89,9 @@ class KafkaModels:
                 self._fold_polled(consumer, _POLL_MS)
 
     def poll(self) -> bool:
-        """Take in what has come since; never waits. Returns whether something came.
+        """Take in what has come; never waits. Returns whether something came since the last time.
+
+        What `read_to_end` has taken in meanwhile is no less news.
 
         A topic that was not there when it was first looked for is not looked for again.
 
@@ -95,8 +100,10 @@ class KafkaModels:
         """
         if self._consumer is None:
             return False
-        with broker_errors(f"models in {self.log.topic}"):
-            return self._fold_polled(self._consumer, 0)
+        with self._reading():
+            self._fold_polled(self._consumer, 0)
+        news, self._has_news = self._has_news, False
+        return news
 
     def write(self, messages: Sequence[Message]) -> None:
         """Send, one after the other; returns when all are acknowledged. They are read by `poll`.
@@ -127,15 +134,28 @@ class KafkaModels:
             if consumer is not None:
                 consumer.close(autocommit=False, timeout_ms=1000)
 
-    def _fold_polled(self, consumer: KafkaConsumer, timeout_ms: int) -> bool:
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A client that fails is given up: who asks next gets another, which reads all anew."""
+        try:
+            with broker_errors(f"models in {self.log.topic}"):
+                yield
+        except BrokerError:
+            consumer, self._consumer = self._consumer, None
+            if consumer is not None:
+                with suppress(KafkaError):
+                    consumer.close(autocommit=False, timeout_ms=1000)
+            raise
+
+    def _fold_polled(self, consumer: KafkaConsumer, timeout_ms: int) -> None:
         polled = consumer.poll(timeout_ms=timeout_ms)
-        records = polled.get(self._at, ())
-        for record in records:
+        for record in polled.get(self._at, ()):
             self.log.fold(record.key, record.value)
-        return bool(records)
+            self._has_news = True
 
     def _connected(self) -> KafkaConsumer:
         if self._consumer is None:
+            self.log = ModelLog(self._settings.models_topic)
             self._consumer = build_client(
                 KafkaConsumer,
                 **connection_options(self._settings.kafka, "models"),

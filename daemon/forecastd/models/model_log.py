@@ -14,6 +14,7 @@ from forecastd.models.known_models import KnownModels
 from forecastd.models.model_records import (
     By,
     Entry,
+    OnProbation,
     Pointer,
     Run,
     decode,
@@ -39,6 +40,7 @@ class ModelLog:
         self.topic = topic
         self.models = KnownModels(topic)
         self.last_run: Run | None = None
+        self._probation: OnProbation | None = None
         self._pointers: dict[bytes, Pointer] = {}
         self._unread: dict[bytes, str] = {}
 
@@ -63,6 +65,8 @@ class ModelLog:
                 self._pointers.pop(key, None)  # its place is that of its last record
                 if value is not None:
                     self._pointers[key] = decode(value, Pointer)
+            case "probation", []:
+                self._probation = None if value is None else decode(value, OnProbation)
             case "run", []:
                 self.last_run = None if value is None else decode(value, Run)
             case _ if value is not None:
@@ -92,6 +96,14 @@ class ModelLog:
         """Versions that only a person may promote again."""
         pointer = self.pointer
         return () if pointer is None else pointer.barred
+
+    @property
+    def on_probation(self) -> OnProbation | None:
+        """What serves, while it has to prove itself; what a person let serve has not to."""
+        pointer, probation = self.pointer, self._probation
+        if pointer is None or probation is None or pointer.by != "trainer":
+            return None
+        return probation if probation.version == pointer.version else None
 
     @property
     def versions(self) -> list[Entry]:

@@ -3,10 +3,11 @@
     weights/<version>/<i>   part i of a model's packed weights, raw bytes
     entry/<version>         all that is known of a model, JSON; counts once its weights are there
     pointer/<sequence>-<by> which version serves from here on, JSON
+    probation               the version that has to prove itself, JSON; gone once it has
     run                     the outcome of the last training run, JSON
 
-The topic is compacted. Every key but `run` is written once, so compaction removes nothing that a
-tombstone has not given up: whoever reads the topic late sees what those saw who read along.
+The topic is compacted. Every key but these two is written once, so compaction removes nothing that
+a tombstone has not given up: whoever reads the topic late sees what those saw who read along.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ CHUNK_BYTES = 900_000
 
 PARTITION = 0
 """The topic has one, because the order of pointers is what counts."""
+
+PROBATION_KEY = b"probation"
 
 RUN_KEY = b"run"
 
@@ -104,6 +107,19 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
         return f"pointer/{self.sequence}-{self.by}".encode()
 
 
+class OnProbation(msgspec.Struct, frozen=True, kw_only=True):
+    """A version that a trainer promoted, until its live skill has been judged.
+
+    Attributes:
+        version: that has to prove itself.
+        skill_before: live skill of what served until then; 0 where the naive forecast did.
+    """
+
+    version: str
+    skill_before: float
+    schema: int = SCHEMA
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """How the last training run ended.
 
@@ -140,7 +156,7 @@ class NewModel:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-Record = TypeVar("Record", Entry, Pointer, Run)
+Record = TypeVar("Record", Entry, Pointer, OnProbation, Run)
 
 
 def encode_entry(
@@ -171,6 +187,12 @@ def encode_entry(
 def encode_pointer(topic: str, pointer: Pointer) -> Message:
     """The message that moves the pointer; to be sent once the weights are acknowledged."""
     return _message(topic, pointer.key, msgspec.json.encode(pointer))
+
+
+def encode_probation(topic: str, probation: OnProbation | None) -> Message:
+    """The message that begins a probation, to be sent before its pointer; None ends it."""
+    value = None if probation is None else msgspec.json.encode(probation)
+    return _message(topic, PROBATION_KEY, value)
 
 
 def encode_run(topic: str, run: Run) -> Message:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from forecastd.observe.events import Event
@@ -12,6 +13,10 @@ Outcome = Literal["promoted", "rejected", "failed"]
 
 By = Literal["trainer", "rollback", "operator", "release"]
 """Who moves the pointer: the trainer, a drop of live skill, a person; or a person who lets go."""
+
+
+Rival = Literal["challenger", "champion", "naive"]
+"""What the gate compares: the new model, the serving one, and the best naive forecast."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,18 @@ class RunBegan(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunGivenUp(Event):
-    """A training run was ended without an outcome: another instance trains for the group now."""
+    """A training run was ended without an outcome: whoever serves the first partition trains.
+
+    That is another instance by now, or this one again once it has joined the group anew.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnded(Event):
-    """A training run is over; `version` is what it promoted."""
+    """A training run is over; `version` is what it promoted.
+
+    `errors` are what the gate compared: scaled errors on the held-out windows, as far as there are.
+    """
 
     status: Outcome
     reason: str
@@ -61,6 +72,7 @@ class RunEnded(Event):
     windows: int
     seconds: float
     cpu_seconds: float
+    errors: Mapping[Rival, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

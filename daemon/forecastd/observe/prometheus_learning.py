@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from forecastd.clock import Clock
@@ -21,6 +21,7 @@ from forecastd.observe.learning_events import (
     ModelRefused,
     ModelsRead,
     Outcome,
+    Rival,
     RunBegan,
     RunEnded,
     RunGivenUp,
@@ -60,6 +61,12 @@ class LearningMetrics:
         )
         self.run_windows = declare.gauge(
             "forecastd_training_run_windows", "Windows that the last of them read"
+        )
+        self.run_error = declare.gauge(
+            "forecastd_training_run_error_ratio",
+            "Error on its held-out windows, against that of the last value, of what the gate"
+            " compared; NaN where it did not come to that",
+            {"rival": get_args(Rival)},
         )
         self.failures = declare.gauge(
             "forecastd_training_failures_in_a_row",
@@ -115,6 +122,7 @@ class LearningTelemetry:
         self._metrics, self._clock = metrics, clock
         self._served: str | None = None
         self._begin_skill()
+        self._compared({})
 
     def handlers(self) -> dict[type[Event], Callable[[Any], None]]:
         """What to do at which event."""
@@ -151,6 +159,11 @@ class LearningTelemetry:
         self._metrics.run_seconds.inc(event.seconds)
         self._metrics.run_cpu.inc(event.cpu_seconds)
         self._metrics.run_windows.set(event.windows)
+        self._compared(event.errors)
+
+    def _compared(self, errors: Mapping[Rival, float]) -> None:
+        for rival in get_args(Rival):
+            self._metrics.run_error.labels(rival).set(errors.get(rival, math.nan))
 
     def _models_read(self, event: ModelsRead) -> None:
         self._metrics.held.set(event.is_held)

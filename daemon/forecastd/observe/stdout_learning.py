@@ -45,7 +45,7 @@ class LearningLines:
         }
 
     def _run_given_up(self, _event: RunGivenUp) -> None:
-        self._log.info("training was ended; another instance trains for the group now")
+        self._log.info("training was ended; the first partition is not served here any more")
 
     def _run_ended(self, event: RunEnded) -> None:
         say = self._log.warning if event.status == "failed" else self._log.info

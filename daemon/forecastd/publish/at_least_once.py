@@ -14,7 +14,8 @@ class AtLeastOnce:
 
     Rows leave only after every forecast and dead letter that they imply is acknowledged: were a
     row to arrive without its forecast, a restart would skip the window and the forecast would be
-    lost. Offsets leave last: until then a restart reads the records again.
+    lost, and so would the window that is to be learnt from. Offsets leave last: until then a
+    restart reads the records again.
     """
 
     source: Source
@@ -28,9 +29,9 @@ class AtLeastOnce:
             TopicError: a message is too large for its topic.
         """
         with timer.timed("publish"):
-            self.sink.send(turn.published)
+            self.sink.send([*turn.published, *turn.windows])
         with timer.timed("save"):
-            self.sink.send(turn.saved)
+            self.sink.send(turn.rows)
         with timer.timed("commit"):
             if turn.commits:
                 self.source.commit(turn.commits)

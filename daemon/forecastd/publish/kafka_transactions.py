@@ -89,7 +89,8 @@ class KafkaTransactions:
         with broker_errors("transaction"), self.watchdog.bound("transaction", 5 * self.timeout_s):
             self.producer.begin_transaction()
             with timer.timed("publish"):
-                send_all(self.producer, [*turn.published, *turn.saved], self.timeout_s)
+                messages = [*turn.published, *turn.windows, *turn.rows]
+                send_all(self.producer, messages, self.timeout_s)
             with timer.timed("commit"):
                 self._commit(turn.commits, member)
 

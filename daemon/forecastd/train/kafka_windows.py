@@ -7,7 +7,7 @@ the next run. Windows of a transaction that is still open, or was given up, are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from kafka import KafkaConsumer
@@ -74,12 +74,20 @@ class WindowCounter:
         Raises:
             BrokerError: the broker does not answer.
         """
-        with broker_errors(f"windows in {self._settings.windows_topic}"):
-            if self._consumer is None:
-                self._consumer = _new_consumer(self._settings, "windows-count")
-            partitions = _partitions(self._consumer, self._settings.windows_topic)
-            begins = self._consumer.beginning_offsets(partitions)
-            ends = self._consumer.end_offsets(partitions)
+        try:
+            with broker_errors(f"windows in {self._settings.windows_topic}"):
+                return self._count()
+        except BrokerError:
+            with suppress(BrokerError):
+                self.close()
+            raise
+
+    def _count(self) -> int:
+        if self._consumer is None:
+            self._consumer = _new_consumer(self._settings, "windows-count")
+        partitions = _partitions(self._consumer, self._settings.windows_topic)
+        begins = self._consumer.beginning_offsets(partitions)
+        ends = self._consumer.end_offsets(partitions)
         return sum(ends[partition] - begins[partition] for partition in partitions)
 
     def close(self) -> None:

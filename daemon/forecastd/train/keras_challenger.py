@@ -32,7 +32,7 @@ from forecastd.train.held_out import (
 )
 from forecastd.train.keras_trainer import Trained, Trainer
 from forecastd.train.recorded_series import RecordedSeries, holdout_start_ms
-from forecastd.train.run_outcome import Candidate, Serving, TrainingOutcome
+from forecastd.train.run_outcome import Candidate, Champion, TrainingOutcome
 from forecastd.train.sequences import batches
 from forecastd.train.stretches import Layout
 from forecastd.train.training_set import training_facts, training_set
@@ -41,7 +41,7 @@ from forecastd.train.training_set import training_facts, training_set
 def challenge(
     recorded: Sequence[RecordedSeries],
     settings: Settings,
-    champion: Serving | None = None,
+    champion: Champion | None = None,
     barred: Sequence[str] = (),
     source: Mapping[str, Any] = MappingProxyType({}),
 ) -> TrainingOutcome:
@@ -50,7 +50,7 @@ def challenge(
     Args:
         recorded: what is learnt from and judged by; pieces of one series have one name.
         champion: what serves; started from where `training.warm_start` says so and its network is
-            the one that is trained.
+            the one that is trained; compared with where these settings can serve it.
         barred: versions that were rolled back: such weights are not promoted again.
         source: where the series came from, for the metadata.
 
@@ -59,15 +59,17 @@ def challenge(
         MemoryError: there is too little of it.
     """
     try:
-        return _challenge(recorded, settings, _that_fits(champion, settings), barred, source)
+        outcome = _challenge(recorded, settings, _that_fits(champion, settings), barred, source)
     except tf.errors.ResourceExhaustedError as error:
         raise MemoryError(str(error)) from error
+    served = champion.version if champion is not None else None
+    return msgspec.structs.replace(outcome, champion=served)
 
 
 def _challenge(
     recorded: Sequence[RecordedSeries],
     settings: Settings,
-    champion: Serving | None,
+    champion: Champion | None,
     barred: Sequence[str],
     source: Mapping[str, Any],
 ) -> TrainingOutcome:
@@ -94,7 +96,6 @@ def _challenge(
         status="promoted" if verdict.is_promoted else "rejected",
         reason=verdict.reason,
         candidate=candidate if verdict.is_promoted else None,
-        champion=champion.version if champion is not None else None,
         scores=verdict.scores,
         facts=facts,
     )
@@ -124,7 +125,7 @@ def median_forecasts(
     ]
 
 
-def _that_fits(champion: Serving | None, settings: Settings) -> Serving | None:
+def _that_fits(champion: Champion | None, settings: Settings) -> Champion | None:
     """The champion as it serves; None where these settings cannot serve it."""
     if champion is None:
         return None
@@ -140,7 +141,7 @@ def _verdict(
     settings: Settings,
     architecture: Architecture,
     weights: Weights,
-    champion: Serving | None,
+    champion: Champion | None,
 ) -> Verdict:
     training, layout = settings.training, Layout.of(architecture, settings)
     cut_ms = holdout_start_ms(recorded, training.holdout)

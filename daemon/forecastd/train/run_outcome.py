@@ -56,8 +56,8 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(line, type=cls)
 
 
-class Serving(msgspec.Struct, frozen=True):
-    """The champion, as a challenger starts from it and is compared with it."""
+class Champion(msgspec.Struct, frozen=True):
+    """What serves, as a challenger starts from it and is compared with it."""
 
     version: str
     architecture: Architecture
@@ -94,8 +94,8 @@ class TrainingOutcome(msgspec.Struct, frozen=True, kw_only=True):
         status: `promoted` says that the gate let it through: it has yet to be written.
         reason: one sentence with the figures, or with what went wrong.
         candidate: the network; only where it is to be promoted.
-        champion: version that it was compared with; None where none serves. Where another serves by
-            now, the comparison is void.
+        champion: version that served; None where none did. It was compared with it, unless the
+            settings cannot serve it. Where another serves by now, the comparison is void.
         scores: what the gate compared; None where it did not come to that.
         windows: windows read from the group's windows topic.
         seconds, cpu_seconds: that the run took, start and reading included.

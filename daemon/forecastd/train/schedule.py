@@ -6,6 +6,7 @@ models topic, so that neither a restart nor another owner begins anew.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -46,20 +47,29 @@ class Schedule:
     min_windows: int
     group: str
 
-    def is_due(self, now_ms: int, windows: int, last: LastRun | None, *, has_dropped: bool) -> bool:
+    def is_due(
+        self,
+        now_ms: int,
+        windows: Callable[[], int],
+        last: LastRun | None,
+        *,
+        is_urgent: bool,
+    ) -> bool:
         """Whether a run should begin, where none is running.
 
         Args:
             now_ms: present time.
-            windows: that there are to learn from, about.
+            windows: how many there are to learn from, about; a question that costs something, and
+                is asked last.
             last: run that ended.
-            has_dropped: whether the live skill has fallen below its own mean.
+            is_urgent: whether the live skill has fallen below its own mean, or what should serve
+                cannot.
         """
-        if windows < self.min_windows:
+        if last is not None and now_ms < last.ended_ms + self.pause_ms(last, is_urgent):
             return False
-        return last is None or now_ms >= last.ended_ms + self.pause_ms(last, has_dropped)
+        return windows() >= self.min_windows
 
-    def pause_ms(self, last: LastRun, has_dropped: bool) -> int:  # noqa: FBT001
+    def pause_ms(self, last: LastRun, is_urgent: bool) -> int:  # noqa: FBT001
         """Time from the end of a run to the next one.
 
         >>> schedule = Schedule(every_ms=3_600_000, min_windows=1, group="g")
@@ -71,7 +81,7 @@ class Schedule:
         if last.failures:
             doubled = RETRY_MS << min(last.failures - 1, 32)
             return min(doubled, self.every_ms)
-        if has_dropped:
+        if is_urgent:
             return round(self.every_ms * EARLY)
         share = crc32(f"{self.group} {last.number}".encode()) / 2**32
         return round(self.every_ms * (1 + JITTER * (2 * share - 1)))

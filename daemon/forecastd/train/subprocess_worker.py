@@ -16,13 +16,18 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from forecastd.errors import ForecastdError
+from forecastd.errors import ForecastdError, ModelError
 from forecastd.models.model_log import ModelLog
 from forecastd.settings import Settings
-from forecastd.train.run_outcome import Serving, TrainingJob, TrainingOutcome
+from forecastd.train.run_outcome import Champion, TrainingJob, TrainingOutcome
+
+if TYPE_CHECKING:
+    from forecastd.train.buffered_series import Buffered
+    from forecastd.train.kafka_windows import WindowsReport
 
 _STDIN, _STDOUT, _STDERR = range(3)
 _NICENESS = 10
@@ -60,7 +65,7 @@ def _run(settings: Settings) -> TrainingOutcome:
         models.read_to_end()
     finally:
         models.close()
-    records, _ = read_windows(settings)
+    records, report = read_windows(settings)
     training = settings.training
     wanted = Wanted(
         settings.windows.timesteps,
@@ -72,17 +77,35 @@ def _run(settings: Settings) -> TrainingOutcome:
     # Last: that a broker does not answer is told without the seconds that TensorFlow takes.
     from forecastd.train.keras_challenger import challenge
 
-    source = {"windows": buffered.windows, "ranges": msgspec.to_builtins(buffered.ranges)}
+    left_out = _left_out(report, buffered)
+    ranges = msgspec.to_builtins(buffered.ranges)
+    source = {"windows": buffered.windows, "left_out": left_out, "ranges": ranges}
     champion, barred = _champion(models.log), models.log.barred
-    outcome = challenge(buffered.pieces, settings, champion, barred, source)
+    try:
+        outcome = challenge(buffered.pieces, settings, champion, barred, source)
+    except ModelError as error:
+        told = ", ".join(f"{count} {why}" for why, count in left_out.items())
+        raise ModelError(f"{error}; left out: {told or 'none'}") from error
     return msgspec.structs.replace(outcome, windows=buffered.windows)
 
 
-def _champion(log: ModelLog) -> Serving | None:
+def _left_out(report: WindowsReport, buffered: Buffered) -> dict[str, int]:
+    """Windows on the topic from which nothing is learnt, by the reason."""
+    counts = {
+        "unreadable": sum(report.unusable.values()),
+        "of another shape": buffered.misfits,
+        "repeated": buffered.repeats,
+        "excluded": buffered.excluded,
+        "older than the newest": report.older + buffered.older,
+    }
+    return {why: count for why, count in counts.items() if count}
+
+
+def _champion(log: ModelLog) -> Champion | None:
     entry = log.champion
     if entry is None:
         return None
-    return Serving(entry.version, entry.architecture, log.models.weights(entry.version))
+    return Champion(entry.version, entry.architecture, log.models.weights(entry.version))
 
 
 def _read_job() -> TrainingJob:
