@@ -172,6 +172,20 @@ class TestTopics:
 
 
 class TestPartitions:
+    def test_are_served_once_the_group_has_shared_them_out(self) -> None:
+        """While a member joins anew, as a static one does at once, its first commit is refused."""
+        broker = records(*"aaaa")
+        loop = start(broker, make_settings())
+        assert isinstance(loop.source, MemorySource)
+        loop.source.is_joining = True
+        for _ in range(5):
+            loop.run_once()
+        assert not loop.served
+        assert broker.committed == {}
+        loop.source.is_joining = False
+        drain(loop)
+        assert broker.committed[P0].position == 4
+
     def test_are_served_while_another_is_restored(self) -> None:
         broker, settings = feed(120, seed=5), make_settings(state={"row_every": 1})
         run(broker, settings)

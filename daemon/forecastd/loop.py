@@ -135,7 +135,7 @@ class Loop:
     def run_once(self) -> bool:
         """Carry one poll from the input topics to committed offsets; False if there was nothing."""
         with self.stopwatch.timed("poll"):
-            polled = self.source.poll(0.0 if self.restorer.is_busy else _POLL_S)
+            polled = self.source.poll(0.0 if self._is_restoring else _POLL_S)
         self._follow_assignment()
         polled = self._still_ours(polled)
         self._restore()
@@ -270,9 +270,14 @@ class Loop:
         ours = {at: found for at, found in polled.records.items() if at in self.served}
         return Polled(ours, {at: polled.positions[at] for at in ours})
 
+    @property
+    def _is_restoring(self) -> bool:
+        """Whether rows are read on: behind them a first offset may have to be committed."""
+        return self.restorer.is_busy and not self.source.is_joining
+
     def _restore(self) -> None:
         """Read on in the rows of a partition that was given to us; serve it when they are read."""
-        if not self.restorer.is_busy:
+        if not self._is_restoring:
             return
         restored = self.restorer.step(_POLL_S if not self.served else _AMONG_SERVED_S)
         if restored is None:

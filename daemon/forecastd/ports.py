@@ -50,6 +50,14 @@ class Source(Protocol):
         """Records of the partitions that are not paused; empty after `timeout_s`."""
         ...
 
+    @property
+    def is_joining(self) -> bool:
+        """Whether the last poll left us in the midst of a round in which the group shares out.
+
+        It has read nothing then, and no offset can be committed.
+        """
+        ...
+
     def take_assignment(self) -> Assignment:
         """What changed since the last call; a partition that left and came back is in both."""
         ...

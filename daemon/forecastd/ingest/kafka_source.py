@@ -48,6 +48,7 @@ class KafkaSource:
         options = connection_options(settings.kafka, "source")
         self._telemetry = telemetry
         self._notes = _Notes()
+        self._is_joining = False
         self._asked_s, self._answers = float("-inf"), False
         self._member = ConsumerGroupMetadata(settings.kafka.group_id)
         assignor = Assignor()
@@ -80,11 +81,17 @@ class KafkaSource:
         with broker_errors("poll"):
             polled = self._consumer.poll(timeout_ms=round(timeout_s * 1000))
         member = self._consumer.group_metadata()
+        self._is_joining = member.state == MemberState.REBALANCING
         if member.state == MemberState.STABLE:
             self._member = member
         records = {TopicPartition(*partition): found for partition, found in polled.items()}
         positions = {partition: found[-1].offset + 1 for partition, found in records.items()}
         return Polled(records, positions)
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether the last poll left us in the midst of a round in which the group shares out."""
+        return self._is_joining
 
     def take_assignment(self) -> Changes:
         """What changed since the last call; a partition that left and came back is in both."""

@@ -10,7 +10,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
-from forecastd.errors import TopicError
+from forecastd.errors import BrokerError, TopicError
 from forecastd.records import Committed, Message, Polled, ReadSoFar, TopicPartition
 
 Request = Literal["poll", "send", "commit", "rows"]
@@ -105,11 +105,13 @@ class MemorySource:
 
     Attributes:
         moves: what the group decides after it gave us every partition, one a poll.
+        is_joining: whether the group shares its partitions out, so that no offset is committed.
     """
 
     broker: MemoryBroker
     poll_records: int
     moves: deque[MemoryChanges] = field(default_factory=deque)
+    is_joining: bool = False
     _positions: dict[TopicPartition, int] = field(default_factory=dict)
     _is_joined: bool = False
 
@@ -168,7 +170,13 @@ class MemorySource:
         self._positions[partition] = offset
 
     def commit(self, committed: Mapping[TopicPartition, Committed]) -> None:
-        """Commit at once."""
+        """Commit at once.
+
+        Raises:
+            BrokerError: the group shares its partitions out.
+        """
+        if self.is_joining:
+            raise BrokerError("commit: the group is joining, wanted a member of it")
         self.broker.before("commit", None)
         self.broker.committed.update(committed)
 
