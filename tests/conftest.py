@@ -7,11 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka import KafkaAdminClient
+from kafka.errors import CoordinatorNotAvailableError
 
 from forecastd.demo.errors import EmbeddedKafkaError
 from forecastd.demo.kafka_broker import EmbeddedKafka
+from tests.deadline import until
 
 EXISTING = "FORECASTD_TEST_KAFKA"
+
+
+def _has_coordinator(bootstrap: str) -> bool:
+    """Whether groups can commit, which the first to ask for has to wait a moment for."""
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        admin.list_group_offsets({"nobody": None})
+    except CoordinatorNotAvailableError:
+        return False
+    finally:
+        admin.close()
+    return True
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +47,7 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             pytest.fail(f"NO KAFKA: {error}", pytrace=False)
         pytest.skip(f"NO KAFKA, SO NOTHING THAT KAFKA DOES IS TESTED: {error}")
     try:
+        until(lambda: _has_coordinator(broker.bootstrap), "group coordinator")
         yield broker.bootstrap
     finally:
         broker.stop()
