@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient
-from kafka.errors import CoordinatorNotAvailableError
+from kafka.errors import RetriableError
 
 from forecastd.demo.errors import EmbeddedKafkaError
 from forecastd.demo.kafka_broker import EmbeddedKafka
@@ -22,7 +22,7 @@ def _has_coordinator(bootstrap: str) -> bool:
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         admin.list_group_offsets({"nobody": None})
-    except CoordinatorNotAvailableError:
+    except RetriableError:
         return False
     finally:
         admin.close()
