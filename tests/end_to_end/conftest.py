@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.chaos.trained import small_model
 
 

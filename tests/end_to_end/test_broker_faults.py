@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from forecastd.demo.kafka_broker import EmbeddedKafka
 from tests.chaos.broker import broker
 from tests.chaos.harness import Case
 from tests.chaos.stream import Stream
-
-from forecastd.demo.kafka_broker import EmbeddedKafka
 from tests.end_to_end.daemons import Daemon, World
 
 START_MS = 1_700_000_000_000

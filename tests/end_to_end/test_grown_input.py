@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from kafka import KafkaAdminClient
-from tests.end_to_end.observed import observations
 
 from tests.end_to_end.daemons import Daemon, World
+from tests.end_to_end.observed import observations
 
 QUICK = {"KAFKA__METADATA_MAX_AGE": "1s", "STATE__ROW_EVERY": "1"}
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
-from tests.end_to_end.observed import observations
 
 from tests.deadline import DEADLINE_S
 from tests.end_to_end.daemons import Daemon, World
+from tests.end_to_end.observed import observations
 
 SETTINGS = {
     "STATE__ROW_EVERY": "2",
