@@ -11,7 +11,7 @@ from kafka.admin import KafkaAdminClient
 
 from forecastd.clock import SystemClock
 from forecastd.ingest.kafka_source import KafkaSource
-from forecastd.records import Committed, TopicPartition
+from forecastd.records import TopicPartition
 from forecastd.settings import Settings
 from tests.deadline import until
 from tests.in_memory import Telemetry
@@ -120,26 +120,3 @@ class TestStaticMember:
             return len(group.turn("a")) == 2
 
         until(is_back, "its own partitions")
-
-    def test_is_joining_until_the_others_have_heard_of_it(self, group: Group) -> None:
-        """It has its partitions at once, and can commit nothing until then."""
-        for name in ("a", "b"):
-            group.start(name)
-        until(lambda: len(group.turn("a")) == len(group.turn("b")) == 2, "two partitions for each")
-        group.sources["a"].close(1.0)
-        group.start("a")
-        until(lambda: len(group.turn("a")) == 2, "its own partitions")
-
-        def is_joining() -> bool:
-            group.turn("a")
-            return group.sources["a"].is_joining
-
-        until(is_joining, "the second join")
-
-        def is_in() -> bool:
-            group.turn("b")
-            return not is_joining()
-
-        until(is_in, "the end of the second join")
-        (one, _) = group.owned["a"]
-        group.sources["a"].commit({one: Committed(0, 0)})
