@@ -24,7 +24,7 @@ def outcome(**changed: object) -> TrainingOutcome:
         challenger=0.5, champion=None, naive={"last": 1.0}, best_naive="last", series=2, windows=80
     )
     fields = {"status": "promoted", "reason": "better", "candidate": candidate, "scores": scores}
-    return TrainingOutcome(**{**fields, **changed})  # type: ignore[arg-type]
+    return TrainingOutcome(**{**fields, **changed})  # type: ignore[arg-type]  # by name
 
 
 class TestJob:
