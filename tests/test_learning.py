@@ -9,6 +9,7 @@ import pytest
 
 from forecastd.architecture import Architecture, Recurrent
 from forecastd.clock import ManualClock
+from forecastd.errors import BrokerError
 from forecastd.evaluate.gate import Scores
 from forecastd.forecast.model import Model
 from forecastd.learning import COUNT_MS, STEP_MS, Learning, Serving
@@ -311,6 +312,39 @@ class TestRun:
         assert daemon.heard.heard(RunEnded)
         assert daemon.trainer.started == 1
 
+    @pytest.mark.parametrize("taken", range(5), ids=lambda count: f"{count} messages taken")
+    def test_that_a_broker_refuses_to_hear_of_is_told_again(self, taken: int) -> None:
+        """Weights, entry, probation, pointer, and how it went: each once, whatever failed."""
+        daemon, broker = learner()
+        daemon.work()
+        daemon.begin_run()
+        sent = 0
+
+        def refuse(request: Request, message: Message | None) -> None:
+            nonlocal sent
+            if request == "send" and message is not None and message.topic == TOPIC:
+                if sent == taken:
+                    raise BrokerError("it is away")
+                sent += 1
+
+        broker.before = refuse
+        daemon.trainer.end(promoted(daemon.settings, seed=5))
+        with pytest.raises(BrokerError):
+            daemon.step()
+        broker.before = lambda *_: None
+        daemon.loop = daemon.connect(make_model(daemon.settings, version="", units=UNITS))
+        daemon.work()
+        daemon.work()
+        (told,) = daemon.heard.heard(RunEnded)
+        (entry,) = daemon.models.log.versions
+        assert (told.status, told.version, daemon.version) == (
+            ("promoted", entry.version, entry.version)
+        )
+        run = daemon.models.log.last_run
+        assert run is not None
+        assert (run.number, run.version) == (1, entry.version)
+        assert daemon.models.log.on_probation is not None
+
     def test_is_void_where_another_model_serves_by_now(self) -> None:
         daemon, broker = learner()
         daemon.work()
@@ -366,7 +400,8 @@ class TestOperator:
         operate(broker, daemon.settings, seed=8)
         daemon.step()
         models = daemon.models
-        models.write([encode_pointer(TOPIC, models.log.rollback("operator", 4, "no good"))])
+        back = models.log.rollback("operator", 4, "no good", lambda _: True)
+        models.write([encode_pointer(TOPIC, back)])
         daemon.step()
         assert daemon.version is None
         assert [event.version for event in daemon.heard.heard(ModelServed)][-1] is None
@@ -469,6 +504,25 @@ class TestRollback:
         again.step()
         again.step()
         assert again.version == daemon.version is not None
+
+    def test_passes_over_what_the_settings_refuse(self) -> None:
+        """Else what has failed would serve on."""
+        daemon, broker = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.end_run(promoted(daemon.settings, seed=5))
+        settings = make_settings(windows={"timesteps": 8}, training={"prime_windows": 100})
+        again = Daemon(broker, settings)
+        again.step()
+        again.clock.advance(settings.training.every / 1000)
+        again.begin_run()
+        again.end_run(promoted(settings, seed=6, champion=daemon.version))
+        assert again.version is not None
+        again.learning.emit(ModelScored(10_000, 10_000, error=2.0, naive_error=1.0))
+        again.step()
+        again.step()
+        assert again.models.log.champion is None
+        assert again.version is None
 
     def test_does_not_follow_what_another_instance_has_replaced(self) -> None:
         """Whoever was frozen in a probation judges what serves by then, or nothing."""

@@ -147,6 +147,14 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
             f"forecast.horizon ({horizon}) leads"
         )
 
+    def fits(self, settings: Settings) -> bool:
+        """Whether these settings can serve it."""
+        try:
+            self.check_fits(settings)
+        except ModelError:
+            return False
+        return True
+
     def check_fits(self, settings: Settings) -> None:
         """Whether these settings can serve it: T, H and the values must be the same.
 

@@ -122,6 +122,7 @@ class Learning:
     _refused: str | None = None
     _skill: LiveSkill = field(default_factory=LiveSkill)
     _probation: Probation | None = None
+    _outcome: TrainingOutcome | None = None  # of a run, until the broker has taken it
     _attached_ms: int = 0
     _run_began_ms: int = 0
     _looked_ms: int = 0
@@ -170,13 +171,18 @@ class Learning:
             return
         if self.first_partition in served:
             self._train(now_ms)
-        elif self.trainer.is_running and self._has_lost_the_first(now_ms):
+        elif self._is_in_a_run and self._has_lost_the_first(now_ms):
             self.trainer.kill()  # the new owner trains
+            self._outcome = None
             self.telemetry.emit(RunGivenUp())
 
     def close(self) -> None:
         """End a run, if there is one."""
         self.trainer.kill()
+
+    @property
+    def _is_in_a_run(self) -> bool:
+        return self._outcome is not None or self.trainer.is_running
 
     def _has_lost_the_first(self, now_ms: int) -> bool:
         """Whether somebody else may own the first partition, which is not served here.
@@ -221,6 +227,9 @@ class Learning:
         told = (pointer.version, pointer.by, pointer.reason, pointer.at_ms, pointer.is_held, past)
         self.telemetry.emit(ModelsRead(*told))
 
+    def _fits(self, architecture: Architecture) -> bool:
+        return architecture.fits(self.settings)
+
     def _serve(self, champion: Entry, serving: Serving) -> None:
         try:
             architecture = champion.architecture.fit(self.settings)
@@ -259,11 +268,13 @@ class Learning:
         self.telemetry.emit(ModelServed(version, architecture))
 
     def _train(self, now_ms: int) -> None:
-        outcome = self.trainer.poll()
-        if outcome is not None:
+        self._outcome = self._outcome or self.trainer.poll()
+        if self._outcome is not None:
             writer = RunWriter(self.models, self.software, self.settings.models.keep)
             skill = self._skill.mean or 0.0
-            self.telemetry.emit(writer.write(outcome, self._run_began_ms, now_ms, skill))
+            ended = writer.write(self._outcome, self._run_began_ms, now_ms, skill)
+            self._outcome = None
+            self.telemetry.emit(ended)
         elif self._probation is not None and self._probation.is_over:
             self._end_probation(self._probation, now_ms)
         elif not self.trainer.is_running and self._is_due(now_ms):
@@ -295,6 +306,7 @@ class Learning:
                     f"live skill {probation.skill:+.3f} over {probation.forecasts} forecasts, "
                     f"wanted at least {probation.before - probation.drop:+.3f}"
                 )
-                told = encode_pointer(log.topic, log.rollback("rollback", now_ms, reason))
+                back = log.rollback("rollback", now_ms, reason, self._fits)
+                told = encode_pointer(log.topic, back)
             self.models.write([told])
         self._probation = None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from forecastd.evaluate.gate import Scores
+from forecastd.model_weights import version_hash
 from forecastd.models.group_models import GroupModels
 from forecastd.models.model_records import (
     NewModel,
@@ -43,7 +44,8 @@ class RunWriter:
         """End a run.
 
         Args:
-            outcome: of the run; void where another model serves by now than then.
+            outcome: of the run; void where another model serves by now than then. Of one that a
+                failing broker took in part, what is missing is written.
             began_ms, ended_ms: ms since the Unix epoch.
             skill_before: live skill of what serves; 0 where the naive forecast does.
 
@@ -55,8 +57,9 @@ class RunWriter:
         outcome = self._void_if_overtaken(outcome)
         version = None
         if outcome.candidate is not None:
-            version = self._add(outcome.candidate, ended_ms)
-            self._promote(version, outcome.reason, ended_ms, skill_before)
+            version = self._known(outcome.candidate) or self._add(outcome.candidate, ended_ms)
+            if version != self._served:
+                self._promote(version, outcome.reason, ended_ms, skill_before)
         self._tell(outcome, version, began_ms, ended_ms)
         return RunEnded(
             outcome.status,
@@ -70,13 +73,25 @@ class RunWriter:
 
     def _void_if_overtaken(self, outcome: TrainingOutcome) -> TrainingOutcome:
         """A challenger that was compared with what no longer serves has won nothing."""
-        champion = self.models.log.champion
-        now = champion.version if champion is not None else None
-        if outcome.candidate is None or (outcome.champion == now and not self.models.log.is_held):
+        if outcome.candidate is None:
+            return outcome
+        now, known = self._served, self._known(outcome.candidate)
+        is_served = known is not None and now == known
+        if (now == outcome.champion or is_served) and not self.models.log.is_held:
             return outcome
         found = f"{now or 'the baseline'} serves by now"
         reason = f"{outcome.reason}; {found}, wanted {outcome.champion or 'the baseline'} as then"
         return msgspec.structs.replace(outcome, status="rejected", reason=reason, candidate=None)
+
+    @property
+    def _served(self) -> str | None:
+        champion = self.models.log.champion
+        return champion.version if champion is not None else None
+
+    def _known(self, candidate: Candidate) -> str | None:
+        """The version of a candidate that the topic has already."""
+        hashed = version_hash(candidate.architecture, candidate.weights())
+        return self.models.log.version_of(hashed)
 
     def _add(self, candidate: Candidate, at_ms: int) -> str:
         """Weights and entry; returns the version."""

@@ -25,7 +25,7 @@ class TestSkillWatch:
         """Between 0 and `RECOVERED` nothing is said: a model on the edge is no alarm bell."""
         heard = Telemetry()
         watch = SkillWatch(heard)
-        for error in (1.1, 0.99, 1.1, 0.9, 1.1):
+        for error in (1.1, 0.95, 1.1, 0.8, 1.1):
             watch.emit(scored(error))
         assert len(heard.heard(SkillFell)) == 2
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from forecastd.disk_models import load_model, save_model
 from forecastd.errors import ModelError
-from forecastd.models.disk_cache import CacheThread, Copied, DiskCache, new_model
+from forecastd.models.disk_cache import ABANDONED_S, CacheThread, Copied, DiskCache, new_model
 from tests.models.some_models import Topic, some_model
 
 
@@ -54,6 +56,18 @@ class TestUpdate:
         topic.add()
         update(DiskCache(folder, keep=1), topic)
         assert "first" in there(folder)
+
+    def test_removes_what_the_killed_left_half_written(self, topic: Topic, folder: Path) -> None:
+        """But not what another instance is writing just now."""
+        version = topic.add().version
+        left, written = (folder / f".{version}.{text}.part" for text in ("0a1b", "2c3d"))
+        for path in (left, written):
+            path.mkdir(parents=True)
+            (path / "weights-1.npz").write_bytes(b"half")
+        old = time.time() - 2 * ABANDONED_S
+        os.utime(left, (old, old))
+        update(DiskCache(folder, keep=5), topic)
+        assert there(folder) == {version, written.name}
 
     def test_writes_a_damaged_copy_again(self, topic: Topic, folder: Path) -> None:
         version = topic.add().version

@@ -33,8 +33,11 @@ def promote(args: Namespace, settings: Settings) -> int:
 def rollback(args: Namespace, settings: Settings) -> int:
     """`models rollback`."""
     with group_models(settings) as models:
-        reason, now_ms = args.reason or _BY_HAND, SystemClock().now_ms()
-        _move(models, models.log.rollback("operator", now_ms, reason), settings)
+        log, now_ms = models.log, SystemClock().now_ms()
+        back = log.rollback(
+            "operator", now_ms, args.reason or _BY_HAND, lambda model: model.fits(settings)
+        )
+        _move(models, back, settings)
     return 0
 
 
@@ -54,11 +57,9 @@ def import_model(args: Namespace, settings: Settings) -> int:
     with group_models(settings) as models:
         number, now_ms = models.log.next_number(), SystemClock().now_ms()
         entry, messages = encode_entry(models.log.topic, model, number, now_ms)
-        same = [
-            known for known in models.log.versions if _hash(known.version) == _hash(entry.version)
-        ]
-        if same:
-            say(f"{args.file}: it is version {same[0].version} of the group's models already")
+        known = models.log.version_of(entry.version.partition("-")[2])
+        if known is not None:
+            say(f"{args.file}: it is version {known} of the group's models already")
             return 0
         models.write(messages)
         models.read_to_end()
@@ -132,7 +133,3 @@ def _ensure_topic(settings: Settings) -> None:
         if not settings.kafka.create_topics:
             raise TopicError(missing_topic(plan, settings))
         admin.create([plan])
-
-
-def _hash(version: str) -> str:
-    return version.partition("-")[2]

@@ -9,8 +9,10 @@ from forecastd.observe.events import Event, ModelScored, SkillFell, Telemetry
 LEADS_JUDGED = 500
 """Scored leads that one judgement is made of."""
 
-RECOVERED = 0.02
-"""Skill from which on the model counts as better again; between this and 0 nothing is said."""
+RECOVERED = 0.1
+"""Skill from which on the model counts as better again; between this and 0 nothing is said.
+
+More than the noise of one judgement, else a model on the edge would be told of again and again."""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,9 @@ from forecastd.errors import ModelError
 from forecastd.model_weights import Weights
 from forecastd.models.model_log import ModelLog
 from forecastd.models.model_records import Entry, NewModel, version_number
+
+ABANDONED_S = 600
+"""Age from which on a copy that is not whole is taken for one whose writer was killed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,12 +109,20 @@ class DiskCache:
 
     def _remove_all_but(self, wanted: set[str]) -> None:
         try:
-            there = [path for path in self.folder.iterdir() if version_number(path.name)]
-            for path in there:
-                if path.name not in wanted and path.is_dir():
+            for path in list(self.folder.iterdir()):
+                is_old = version_number(path.name) and path.name not in wanted
+                if path.is_dir() and (is_old or _is_abandoned(path)):
                     shutil.rmtree(path)
         except FileNotFoundError:
             return  # no model yet, or another instance was faster
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether it is a copy, as `disk_models` writes it beside its place, left by the dead."""
+    version = path.name.removeprefix(".").partition(".")[0]
+    if not (path.name.endswith(".part") and version_number(version)):
+        return False
+    return time.time() - path.stat().st_mtime > ABANDONED_S
 
 
 class CacheThread:

@@ -7,8 +7,9 @@ all that compaction leaves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from forecastd.architecture import Architecture
 from forecastd.errors import ModelError
 from forecastd.models.known_models import KnownModels
 from forecastd.models.model_records import (
@@ -110,6 +111,11 @@ class ModelLog:
         """Models whose weights are all there, the newest first."""
         return self.models.whole()
 
+    def version_of(self, hashed: str) -> str | None:
+        """The newest version with weights of this hash; None where there is none."""
+        same = (one.version for one in self.versions if one.version.partition("-")[2] == hashed)
+        return next(same, None)
+
     @property
     def faults(self) -> list[str]:
         """What is on the topic and does not count; a sentence each."""
@@ -140,8 +146,14 @@ class ModelLog:
             before = now.before
         return self._next_pointer(version, by, at_ms, reason, before, barred)
 
-    def rollback(self, by: By, at_ms: int, reason: str) -> Pointer:
+    def rollback(
+        self, by: By, at_ms: int, reason: str, fits: Callable[[Architecture], bool]
+    ) -> Pointer:
         """The pointer back to what served before, a barred version never.
+
+        Args:
+            by, at_ms, reason: what the pointer tells of itself.
+            fits: whether such a network can serve; where it cannot, what came before it may.
 
         Raises:
             ModelError: the baseline serves, or a person's pointer stands.
@@ -151,7 +163,7 @@ class ModelLog:
             raise ModelError(f"{self.topic}: the baseline serves, wanted a model to roll back")
         barred = tuple(dict.fromkeys((*self.barred, now.version)))
         pointer = self.pointer
-        target = self._serviceable(pointer.before if pointer else None, barred)
+        target = self._serviceable(pointer.before if pointer else None, barred, fits)
         before = self.models.entry(target).parent if target is not None else None
         return self._next_pointer(target, by, at_ms, reason, before, barred)
 
@@ -207,12 +219,15 @@ class ModelLog:
                 now, refused = pointer, []
         return now, refused
 
-    def _serviceable(self, version: str | None, barred: tuple[str, ...]) -> str | None:
+    def _serviceable(
+        self, version: str | None, barred: tuple[str, ...], fits: Callable[[Architecture], bool]
+    ) -> str | None:
         """The first of a version and its forebears that may serve; None is the baseline."""
         number = self.next_number()
         while version is not None and (version_number(version) or 0) < number:
             number = version_number(version) or 0  # a parent is older: this comes to an end
-            if version not in barred and self.models.is_whole(version):
+            is_there = version not in barred and self.models.is_whole(version)
+            if is_there and fits(self.models.entry(version).architecture):
                 return version
             version = self.models.parent(version)
         return None

@@ -86,7 +86,9 @@ class TrainerProcess:
         if seconds * 1_000 > self._timeout_ms:
             self.kill()
             told = format_duration(self._timeout_ms)
-            return _failed(f"training: not done after {told}, wanted it within that time", seconds)
+            found = f"training: not done after {told}, wanted it within that time"
+            hint = "it has the processor only while nobody else wants it"
+            return _failed(f"{found}; {hint}", seconds)
         return None
 
     def kill(self) -> None:

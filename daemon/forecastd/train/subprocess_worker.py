@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from forecastd.train.kafka_windows import WindowsReport
 
 _STDIN, _STDOUT, _STDERR = range(3)
-_NICENESS = 10
+_NICENESS = 19
 _NEARLY = 0.9
 
 
@@ -135,6 +135,9 @@ def _take_stdout() -> int:
 
 def _yield_to_others(memory: int) -> None:
     os.nice(_NICENESS)
+    if hasattr(os, "SCHED_IDLE"):  # Linux: whoever serves gets its processor at once
+        with suppress(OSError):  # where it may not be asked for, niceness is what there is
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no file behind
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     limit = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
