@@ -89,6 +89,7 @@ bench: $(PROJECT) ## Throughput, delay, restore, failover, cost, learning; figur
 	@$(BIN)/python -m tests.benchmarks.learning_state --out bench.json
 	@$(BIN)/python -m tests.benchmarks.learning_rules --out bench.json
 	@$(BIN)/python -m tests.benchmarks.learning_carry --out bench.json
+	@$(BIN)/python -m tests.benchmarks.learning_priming --out bench.json
 
 .PHONY: chaos
 chaos: $(PROJECT) ## Kills, zombies, dead brokers: the long runs; ARGS='crash --seed 1 --records 50000'

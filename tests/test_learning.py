@@ -248,6 +248,16 @@ class TestRun:
         primed = [message for message in made if "primed" in message["flags"]]
         assert primed == list(firsts.values())
 
+    def test_that_is_promoted_leaves_how_its_model_was_made(self) -> None:
+        daemon, _ = learner()
+        daemon.work()
+        daemon.begin_run()
+        daemon.end_run(promoted(daemon.settings, seed=5))
+        (entry,) = daemon.models.log.versions
+        made = {"windows": 1_000, "seconds": 2.0, "cpu_seconds": 0.0}
+        assert entry.facts == {"a": 1} | made
+        assert entry.software == {"forecastd": "1"}
+
     def test_that_is_promoted_forecasts_as_if_it_had_served_all_along(self) -> None:
         """Priming, where the tail covers the whole history."""
         daemon, broker = learner()

@@ -57,7 +57,7 @@ class RunWriter:
         outcome = self._void_if_overtaken(outcome)
         version = None
         if outcome.candidate is not None:
-            version = self._known(outcome.candidate) or self._add(outcome.candidate, ended_ms)
+            version = self._known(outcome.candidate) or self._add(outcome, ended_ms)
             if version != self._served:
                 self._promote(version, outcome.reason, ended_ms, skill_before)
         self._tell(outcome, version, began_ms, ended_ms)
@@ -93,16 +93,17 @@ class RunWriter:
         hashed = version_hash(candidate.architecture, candidate.weights())
         return self.models.log.version_of(hashed)
 
-    def _add(self, candidate: Candidate, at_ms: int) -> str:
+    def _add(self, outcome: TrainingOutcome, at_ms: int) -> str:
         """Weights and entry; returns the version."""
-        log = self.models.log
+        log, candidate = self.models.log, outcome.candidate
+        assert candidate is not None, "nothing to add"
         new = NewModel(
             candidate.architecture,
             candidate.weights(),
             "training",
             candidate.parent,
             self.software,
-            candidate.facts,
+            candidate.facts | _took(outcome),
         )
         entry, messages = encode_entry(log.topic, new, log.next_number(), at_ms)
         self.models.write(messages)
@@ -141,8 +142,16 @@ class RunWriter:
 
 def _figures(outcome: TrainingOutcome) -> dict[str, Any]:
     """What a run is remembered by."""
-    told = {"windows": outcome.windows, "seconds": outcome.seconds, "cpu_s": outcome.cpu_seconds}
-    return {**told, **outcome.facts}
+    return _took(outcome) | outcome.facts
+
+
+def _took(outcome: TrainingOutcome) -> dict[str, Any]:
+    """What a run read, and how long it took."""
+    return {
+        "windows": outcome.windows,
+        "seconds": outcome.seconds,
+        "cpu_seconds": outcome.cpu_seconds,
+    }
 
 
 def _compared(scores: Scores | None) -> dict[Rival, float]:

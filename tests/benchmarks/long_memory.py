@@ -151,18 +151,23 @@ def served(weights: Weights, test: Tested, server: Server) -> Served:
     started = time.process_time()
     outputs = np.stack(list(server(network, test)), axis=1)
     cpu_us = 1e6 * (time.process_time() - started) / (len(test.windows) * test.count)
-    counted = map(_counted, test.scales)
+    return Served(float(errors_of(outputs, test, WARM_WINDOWS).mean()), cpu_us)
+
+
+def errors_of(outputs: Float32s, test: Tested, first: int) -> Floats:
+    """Squared errors (S, n, H) of outputs (S, n, H) for the windows from number `first` on."""
+    some = slice(first, first + outputs.shape[1])
     medians = np.stack(
         [
-            read_back(some[:, :, None, None], scale)[:, :, 0, 0]
-            for some, scale in zip(outputs, counted, strict=True)
+            read_back(
+                made[:, :, None, None],
+                Scale(scale.offset[some], scale.anchor[some], scale.spread[some]),
+            )[:, :, 0, 0]
+            for made, scale in zip(outputs, test.scales, strict=True)
         ]
     )
-    return Served(float(((medians - test.actuals[:, WARM_WINDOWS:]) ** 2).mean()), cpu_us)
-
-
-def _counted(scale: Scale) -> Scale:
-    return Scale(*(part[WARM_WINDOWS:] for part in (scale.offset, scale.anchor, scale.spread)))
+    errors: Floats = (medians - test.actuals[:, some]) ** 2
+    return errors
 
 
 def _rows(network: KeyedNetwork, test: Tested) -> np.ndarray:
