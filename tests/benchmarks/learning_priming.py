@@ -70,7 +70,8 @@ def after_swap(test: Tested, first: Weights, read: range, then: Weights) -> Floa
         network.predict(np.ascontiguousarray(test.windows[:, at]), rows)[:, 0, :, 0, 0]
         for at in range(SWAP, SWAP + WINDOWS)
     ]
-    return errors_of(np.stack(outputs, axis=1), test, SWAP).mean(axis=(0, 2))
+    errors: Floats = errors_of(np.stack(outputs, axis=1), test, SWAP).mean(axis=(0, 2))
+    return errors
 
 
 def main() -> None:

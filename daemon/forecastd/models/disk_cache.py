@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from forecastd.clock import SystemClock
 from forecastd.disk_models import StoredModel, load_model, save_model
 from forecastd.errors import ModelError
 from forecastd.model_weights import Weights
@@ -122,7 +122,7 @@ def _is_abandoned(path: Path) -> bool:
     version = path.name.removeprefix(".").partition(".")[0]
     if not (path.name.endswith(".part") and version_number(version)):
         return False
-    return time.time() - path.stat().st_mtime > ABANDONED_S
+    return SystemClock().now_ms() - 1000 * path.stat().st_mtime > 1000 * ABANDONED_S
 
 
 class CacheThread:
