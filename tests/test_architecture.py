@@ -17,7 +17,10 @@ STAGES = (
 )
 """Folders of the data path, and those beside it."""
 
-SHELL = ("kafka_", "keras_", "disk_", "http_", "prometheus_", "stdout_", "psutil_", "subprocess_")
+SHELL = (
+    *("kafka_", "keras_", "disk_", "http_", "prometheus_", "stdout_", "psutil_", "subprocess_"),
+    "glibc_",
+)
 """How the name of a file begins that touches the outside: the thing it touches."""
 
 WHOLE = ("__main__", "wiring", "commands", "demo", "memory")

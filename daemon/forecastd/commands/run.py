@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
+from forecastd.glibc_malloc import give_back_large_blocks
 from forecastd.commands import LoadSettings, add_settings_arguments
 
 NAME = "run"
@@ -20,4 +21,5 @@ def main(_args: Namespace, load: LoadSettings) -> int:
     settings = load().settings  # before TensorFlow: a fault in them is told at once
     from forecastd import wiring
 
+    give_back_large_blocks()
     return wiring.run(settings)
