@@ -88,8 +88,8 @@ def throughput(bootstrap: str, records: int, runs: int) -> dict[str, Any]:
 
 def memory(sizes: list[int]) -> dict[str, Any]:
     """Resident bytes a series at so many series, and the bytes of a row by column."""
-    from forecastd.glibc_malloc import give_back_large_blocks
     from forecastd.clock import SystemClock
+    from forecastd.glibc_malloc import give_back_large_blocks
     from forecastd.memory.log import MemoryBroker, MemoryRowReader, MemorySource
     from forecastd.records import TopicPartition
     from forecastd.wiring import Ends, build_loop

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from forecastd.glibc_malloc import give_back_large_blocks
 from forecastd.commands import LoadSettings, add_settings_arguments
+from forecastd.glibc_malloc import give_back_large_blocks
 
 NAME = "run"
 HELP = "read records, publish forecasts, until SIGTERM"
