@@ -31,6 +31,7 @@ from forecastd.observe.learning_events import (
 from forecastd.records import Message
 from forecastd.settings import Settings
 from forecastd.train.run_outcome import Candidate, TrainingOutcome
+from forecastd.train.schedule import RETRY_MS
 from forecastd.wiring import window_buffer
 from tests.in_memory import (
     STATE_TOPIC,
@@ -322,38 +323,47 @@ class TestRun:
         assert daemon.heard.heard(RunEnded)
         assert daemon.trainer.started == 1
 
-    @pytest.mark.parametrize("taken", range(5), ids=lambda count: f"{count} messages taken")
-    def test_that_a_broker_refuses_to_hear_of_is_told_again(self, taken: int) -> None:
-        """Weights, entry, probation, pointer, and how it went: each once, whatever failed."""
+    def test_that_a_broker_refuses_to_hear_of_is_lost_and_the_next_one_waits(self) -> None:
+        """As after a failure: a minute, then two, or it would train without end."""
         daemon, broker = learner()
         daemon.work()
-        daemon.begin_run()
-        sent = 0
+        daemon.windows = 10_000
 
         def refuse(request: Request, message: Message | None) -> None:
-            nonlocal sent
             if request == "send" and message is not None and message.topic == TOPIC:
-                if sent == taken:
-                    raise BrokerError("it is away")
-                sent += 1
+                raise BrokerError("it may not be written")
 
         broker.before = refuse
-        daemon.trainer.end(promoted(daemon.settings, seed=5))
-        with pytest.raises(BrokerError):
-            daemon.step()
+        started = []
+        for wait_ms in (COUNT_MS, RETRY_MS - COUNT_MS, COUNT_MS, RETRY_MS, RETRY_MS + COUNT_MS):
+            daemon.step(wait_ms)
+            started.append(daemon.trainer.started)
+            if daemon.trainer.is_running:
+                daemon.trainer.end(promoted(daemon.settings, seed=5))
+                with pytest.raises(BrokerError):
+                    daemon.step()
+                daemon.loop = daemon.connect(make_model(daemon.settings, version="", units=UNITS))
+                drain(daemon.loop)
+        assert started == [1, 1, 2, 2, 3]
         broker.before = lambda *_: None
-        daemon.loop = daemon.connect(make_model(daemon.settings, version="", units=UNITS))
+        daemon.step(4 * RETRY_MS + COUNT_MS)
+        daemon.end_run(promoted(daemon.settings, seed=6))
+        assert daemon.version is not None
+
+    def test_is_void_while_an_operator_holds_what_serves(self) -> None:
+        """Although it is what the challenger was compared with."""
+        daemon, _ = learner()
         daemon.work()
-        daemon.work()
-        (told,) = daemon.heard.heard(RunEnded)
-        (entry,) = daemon.models.log.versions
-        assert (told.status, told.version, daemon.version) == (
-            ("promoted", entry.version, entry.version)
-        )
-        run = daemon.models.log.last_run
-        assert run is not None
-        assert (run.number, run.version) == (1, entry.version)
-        assert daemon.models.log.on_probation is not None
+        daemon.begin_run()
+        daemon.end_run(promoted(daemon.settings, seed=5))
+        daemon.step(2 * daemon.settings.training.every)
+        version, models = daemon.version, daemon.models
+        assert version is not None
+        models.write([encode_pointer(TOPIC, models.log.promote(version, "operator", 3, "good"))])
+        daemon.end_run(promoted(daemon.settings, seed=6, champion=version))
+        (_, told) = daemon.heard.heard(RunEnded)
+        assert told.status == "rejected"
+        assert told.reason == f"better; an operator holds {version}, wanted a release first"
 
     def test_is_void_where_another_model_serves_by_now(self) -> None:
         daemon, broker = learner()
@@ -410,8 +420,7 @@ class TestOperator:
         operate(broker, daemon.settings, seed=8)
         daemon.step()
         models = daemon.models
-        back = models.log.rollback("operator", 4, "no good", lambda _: True)
-        models.write([encode_pointer(TOPIC, back)])
+        models.write([encode_pointer(TOPIC, models.log.rollback("operator", 4, "no good"))])
         daemon.step()
         assert daemon.version is None
         assert [event.version for event in daemon.heard.heard(ModelServed)][-1] is None

@@ -13,7 +13,8 @@ _M_MMAP_THRESHOLD = -3
 """From glibc's malloc.h. Setting it ends its being raised; see mallopt(3)."""
 
 
-def give_back_large_blocks() -> bool:
-    """From now on, in this process; False where the C library has no such setting."""
+def give_back_large_blocks() -> None:
+    """From now on, in this process; nothing is done where the C library has no such setting."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES) == 1
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE_BYTES)

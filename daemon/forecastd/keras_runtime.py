@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from forecastd.errors import ModelError
+from forecastd.glibc_malloc import give_back_large_blocks
 
 # A network of this size gains nothing from a second thread: the same call takes longer and more CPU
 # (310 windows: 2.3 ms on one, 3.0 ms on two), and the other core is wanted by the broker's client.
@@ -20,6 +21,8 @@ _DEFAULTS = {
 }
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)
+if "MALLOC_MMAP_THRESHOLD_" not in os.environ:  # glibc's own variable
+    give_back_large_blocks()
 os.environ["KERAS_BACKEND"] = "tensorflow"  # a user's ~/.keras/keras.json may name another
 
 try:

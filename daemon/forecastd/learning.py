@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from typing import Protocol
 
 from forecastd.architecture import Architecture
@@ -122,7 +123,7 @@ class Learning:
     _refused: str | None = None
     _skill: LiveSkill = field(default_factory=LiveSkill)
     _probation: Probation | None = None
-    _outcome: TrainingOutcome | None = None  # of a run, until the broker has taken it
+    _untold: LastRun | None = None  # what the broker has not taken
     _attached_ms: int = 0
     _run_began_ms: int = 0
     _looked_ms: int = 0
@@ -171,18 +172,13 @@ class Learning:
             return
         if self.first_partition in served:
             self._train(now_ms)
-        elif self._is_in_a_run and self._has_lost_the_first(now_ms):
+        elif self.trainer.is_running and self._has_lost_the_first(now_ms):
             self.trainer.kill()  # the new owner trains
-            self._outcome = None
             self.telemetry.emit(RunGivenUp())
 
     def close(self) -> None:
         """End a run, if there is one."""
         self.trainer.kill()
-
-    @property
-    def _is_in_a_run(self) -> bool:
-        return self._outcome is not None or self.trainer.is_running
 
     def _has_lost_the_first(self, now_ms: int) -> bool:
         """Whether somebody else may own the first partition, which is not served here.
@@ -268,12 +264,15 @@ class Learning:
         self.telemetry.emit(ModelServed(version, architecture))
 
     def _train(self, now_ms: int) -> None:
-        self._outcome = self._outcome or self.trainer.poll()
-        if self._outcome is not None:
+        outcome = self.trainer.poll()
+        if outcome is not None:
             writer = RunWriter(self.models, self.software, self.settings.models.keep)
             skill = self._skill.mean or 0.0
-            ended = writer.write(self._outcome, self._run_began_ms, now_ms, skill)
-            self._outcome = None
+            # A broker that does not take it costs this run; the next one comes as after a failure.
+            failures = self._untold.failures if self._untold is not None else 0
+            self._untold = LastRun(failures, now_ms, failures + 1)
+            ended = writer.write(outcome, self._run_began_ms, now_ms, skill)
+            self._untold = None
             self.telemetry.emit(ended)
         elif self._probation is not None and self._probation.is_over:
             self._end_probation(self._probation, now_ms)
@@ -288,7 +287,10 @@ class Learning:
             return False
         self._counted_ms = now_ms
         run, training = self.models.log.last_run, self.settings.training
-        last = LastRun(run.number, run.ended_ms, run.failures) if run is not None else None
+        runs = [self._untold] if self._untold is not None else []
+        if run is not None:
+            runs.append(LastRun(run.number, run.ended_ms, run.failures))
+        last = max(runs, key=attrgetter("ended_ms"), default=None)
         schedule = Schedule(training.every, training.min_windows, self.settings.kafka.group_id)
         is_urgent = self._skill.has_dropped or self._refused is not None
         return schedule.is_due(now_ms, self.windows, last, is_urgent=is_urgent)

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from forecastd.evaluate.gate import Scores
-from forecastd.model_weights import version_hash
 from forecastd.models.group_models import GroupModels
 from forecastd.models.model_records import (
     NewModel,
@@ -44,8 +43,7 @@ class RunWriter:
         """End a run.
 
         Args:
-            outcome: of the run; void where another model serves by now than then. Of one that a
-                failing broker took in part, what is missing is written.
+            outcome: of the run; void where another model serves by now than then.
             began_ms, ended_ms: ms since the Unix epoch.
             skill_before: live skill of what serves; 0 where the naive forecast does.
 
@@ -57,9 +55,8 @@ class RunWriter:
         outcome = self._void_if_overtaken(outcome)
         version = None
         if outcome.candidate is not None:
-            version = self._known(outcome.candidate) or self._add(outcome, ended_ms)
-            if version != self._served:
-                self._promote(version, outcome.reason, ended_ms, skill_before)
+            version = self._add(outcome.candidate, _took(outcome), ended_ms)
+            self._promote(version, outcome.reason, ended_ms, skill_before)
         self._tell(outcome, version, began_ms, ended_ms)
         return RunEnded(
             outcome.status,
@@ -73,37 +70,26 @@ class RunWriter:
 
     def _void_if_overtaken(self, outcome: TrainingOutcome) -> TrainingOutcome:
         """A challenger that was compared with what no longer serves has won nothing."""
-        if outcome.candidate is None:
+        log, then = self.models.log, outcome.champion
+        now = log.champion.version if log.champion is not None else None
+        if outcome.candidate is None or (now == then and not log.is_held):
             return outcome
-        now, known = self._served, self._known(outcome.candidate)
-        is_served = known is not None and now == known
-        if (now == outcome.champion or is_served) and not self.models.log.is_held:
-            return outcome
-        found = f"{now or 'the baseline'} serves by now"
-        reason = f"{outcome.reason}; {found}, wanted {outcome.champion or 'the baseline'} as then"
+        found = f"{now or 'the baseline'} serves by now, wanted {then or 'the baseline'} as then"
+        if log.is_held:
+            found = f"an operator holds {now or 'the baseline'}, wanted a release first"
+        reason = f"{outcome.reason}; {found}"
         return msgspec.structs.replace(outcome, status="rejected", reason=reason, candidate=None)
 
-    @property
-    def _served(self) -> str | None:
-        champion = self.models.log.champion
-        return champion.version if champion is not None else None
-
-    def _known(self, candidate: Candidate) -> str | None:
-        """The version of a candidate that the topic has already."""
-        hashed = version_hash(candidate.architecture, candidate.weights())
-        return self.models.log.version_of(hashed)
-
-    def _add(self, outcome: TrainingOutcome, at_ms: int) -> str:
+    def _add(self, candidate: Candidate, took: Mapping[str, Any], at_ms: int) -> str:
         """Weights and entry; returns the version."""
-        log, candidate = self.models.log, outcome.candidate
-        assert candidate is not None, "nothing to add"
+        log = self.models.log
         new = NewModel(
             candidate.architecture,
             candidate.weights(),
             "training",
             candidate.parent,
             self.software,
-            candidate.facts | _took(outcome),
+            {**took, **candidate.facts},
         )
         entry, messages = encode_entry(log.topic, new, log.next_number(), at_ms)
         self.models.write(messages)
@@ -133,16 +119,11 @@ class RunWriter:
             reason=outcome.reason,
             version=version,
             failures=failures if outcome.status == "failed" else 0,
-            figures=_figures(outcome),
+            figures={**_took(outcome), **outcome.facts},
         )
         told = encode_run(log.topic, run)
         self.models.write([told, *log.tombstones_beyond(self.keep)])
         log.fold(told.key, told.value)  # the next run must not begin before this one is read back
-
-
-def _figures(outcome: TrainingOutcome) -> dict[str, Any]:
-    """What a run is remembered by."""
-    return _took(outcome) | outcome.facts
 
 
 def _took(outcome: TrainingOutcome) -> dict[str, Any]:

@@ -89,7 +89,6 @@ def throughput(bootstrap: str, records: int, runs: int) -> dict[str, Any]:
 def memory(sizes: list[int]) -> dict[str, Any]:
     """Resident bytes a series at so many series, and the bytes of a row by column."""
     from forecastd.clock import SystemClock
-    from forecastd.glibc_malloc import give_back_large_blocks
     from forecastd.memory.log import MemoryBroker, MemoryRowReader, MemorySource
     from forecastd.records import TopicPartition
     from forecastd.wiring import Ends, build_loop
@@ -102,7 +101,6 @@ def memory(sizes: list[int]) -> dict[str, Any]:
     broker.records[partition] = []
     gc.collect()
     gc.freeze()  # as the daemon does
-    give_back_large_blocks()  # that, too
     start_ms = int(time.time() * 1000) - 3_600_000
     seen: dict[int, int] = {}
     for first in range(0, max(sizes), CHUNK):

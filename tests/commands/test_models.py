@@ -234,6 +234,16 @@ class TestGroup:
         assert group.fault("import", "trained") == sentence
         assert f"  fits            not these settings: {sentence}" in group.out("show", version)
 
+    def test_refuses_to_go_back_to_what_does_not_fit(self, group: Group) -> None:
+        first, second = group.add(1), group.add(2)
+        group.out("promote", first)
+        group.out("promote", second)
+        words, group.words = group.words, (*group.words, "--windows.timesteps=8")
+        sentence = "model: windows of 16 steps, wanted windows.timesteps (8)"
+        assert group.fault("rollback") == sentence
+        group.words = words
+        assert group.serves() == second
+
     def test_that_does_not_fit_keeps_no_daemon_from_starting(self, group: Group) -> None:
         """It forecasts with the baseline, and trains another."""
         version = group.add()

@@ -58,16 +58,18 @@ class TestUpdate:
         assert "first" in there(folder)
 
     def test_removes_what_the_killed_left_half_written(self, topic: Topic, folder: Path) -> None:
-        """But not what another instance is writing just now."""
+        """But not what another instance is writing just now, nor what has a name of its own."""
         version = topic.add().version
         left, written = (folder / f".{version}.{text}.part" for text in ("0a1b", "2c3d"))
-        for path in (left, written):
+        own = folder / f"{version}.part"
+        old = time.time() - 2 * ABANDONED_S
+        for path in (left, written, own):
             path.mkdir(parents=True)
             (path / "weights-1.npz").write_bytes(b"half")
-        old = time.time() - 2 * ABANDONED_S
-        os.utime(left, (old, old))
+        for path in (left, own):
+            os.utime(path, (old, old))
         update(DiskCache(folder, keep=5), topic)
-        assert there(folder) == {version, written.name}
+        assert there(folder) == {version, written.name, own.name}
 
     def test_writes_a_damaged_copy_again(self, topic: Topic, folder: Path) -> None:
         version = topic.add().version

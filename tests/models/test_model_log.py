@@ -6,7 +6,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from forecastd.architecture import Architecture
 from forecastd.errors import ModelError
 from forecastd.models import model_records
 from forecastd.models.model_log import ModelLog
@@ -23,11 +22,6 @@ from forecastd.models.model_records import (
 )
 from forecastd.records import Message
 from tests.models.some_models import NOW_MS, TOPIC, Topic, fold, serves, some_model
-
-
-def every(_network: Architecture) -> bool:
-    """All of them fit."""
-    return True
 
 
 @pytest.fixture
@@ -116,7 +110,7 @@ class TestModels:
         """A number names one model in dashboards and forecasts."""
         version = topic.add().version
         topic.promote(version)
-        topic.point(topic.log.rollback("rollback", NOW_MS, "", every))
+        topic.point(topic.log.rollback("rollback", NOW_MS, ""))
         topic.write(Message(TOPIC, entry_key(version), None, 0))
         assert topic.log.next_number() == 2
 
@@ -222,7 +216,7 @@ class TestOperator:
         with pytest.raises(ModelError, match=held):
             topic.log.promote(second, "trainer", NOW_MS, "")
         with pytest.raises(ModelError, match=held):
-            topic.log.rollback("rollback", NOW_MS, "", every)
+            topic.log.rollback("rollback", NOW_MS, "")
         topic.point(topic.log.release(NOW_MS, ""))
         assert (serves(topic.log), topic.log.is_held) == (first, False)
         topic.promote(second)
@@ -256,7 +250,7 @@ class TestOperator:
     def test_can_hold_the_baseline(self, topic: Topic) -> None:
         version = topic.add().version
         topic.promote(version)
-        topic.point(topic.log.rollback("operator", NOW_MS, "nonsense at night", every))
+        topic.point(topic.log.rollback("operator", NOW_MS, "nonsense at night"))
         assert (topic.log.champion, topic.log.is_held) == (None, True)
         with pytest.raises(ModelError, match="holds the pointer"):
             topic.promote(topic.add().version)
@@ -272,21 +266,21 @@ class TestRollback:
         first, second = topic.add().version, topic.add().version
         topic.promote(first)
         topic.promote(second)
-        topic.point(topic.log.rollback("rollback", NOW_MS, "worse", every))
+        topic.point(topic.log.rollback("rollback", NOW_MS, "worse"))
         assert serves(topic.log) == serves(topic.read_late()) == first
         assert topic.log.barred == (second,)
 
     def test_of_the_first_model_goes_back_to_the_baseline(self, topic: Topic) -> None:
         topic.promote(topic.add().version)
-        topic.point(topic.log.rollback("rollback", NOW_MS, "worse", every))
+        topic.point(topic.log.rollback("rollback", NOW_MS, "worse"))
         assert topic.log.champion is None
         with pytest.raises(ModelError, match="the baseline serves, wanted a model to roll back"):
-            topic.log.rollback("rollback", NOW_MS, "worse", every)
+            topic.log.rollback("rollback", NOW_MS, "worse")
 
     def test_bars_the_version_for_all_but_operators(self, topic: Topic) -> None:
         version = topic.add().version
         stale = topic.promote(version)
-        topic.point(topic.log.rollback("rollback", NOW_MS, "worse", every))
+        topic.point(topic.log.rollback("rollback", NOW_MS, "worse"))
         with pytest.raises(ModelError, match="it was rolled back, wanted another"):
             topic.promote(version)
         topic.point(msgspec.structs.replace(stale, sequence=9))
@@ -301,7 +295,7 @@ class TestRollback:
         for version in (first, second, third):
             topic.promote(version)
         for _ in range(2):
-            topic.point(topic.log.rollback("rollback", NOW_MS, "worse", every))
+            topic.point(topic.log.rollback("rollback", NOW_MS, "worse"))
         assert serves(topic.log) == first
         assert topic.log.barred == (third, second)
 
@@ -312,7 +306,7 @@ class TestRollback:
         for version in (first, second, third):
             topic.promote(version)
         topic.write(Message(TOPIC, weights_key(second, 0), None, 0))
-        topic.point(topic.log.rollback("rollback", NOW_MS, "worse", every))
+        topic.point(topic.log.rollback("rollback", NOW_MS, "worse"))
         assert serves(topic.log) == first
 
 

@@ -151,8 +151,8 @@ class TestFailure:
         assert found is not None
         assert (found.status, found.seconds) == ("failed", TIMEOUT_MS / 1_000 + 1)
         assert found.reason == (
-            "training: not done after 1m, wanted it within that time; it has the processor only "
-            "while nobody else wants it"
+            "training: not done after 1m, wanted it within that time; raise "
+            "training.timeout, or leave it a processor that is idle at times"
         )
         assert is_gone(run.pid)
 

@@ -34,9 +34,9 @@ def rollback(args: Namespace, settings: Settings) -> int:
     """`models rollback`."""
     with group_models(settings) as models:
         log, now_ms = models.log, SystemClock().now_ms()
-        back = log.rollback(
-            "operator", now_ms, args.reason or _BY_HAND, lambda model: model.fits(settings)
-        )
+        back = log.rollback("operator", now_ms, args.reason or _BY_HAND)
+        if back.version is not None:
+            log.models.entry(back.version).architecture.check_fits(settings)
         _move(models, back, settings)
     return 0
 

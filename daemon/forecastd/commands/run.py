@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 
 from forecastd.commands import LoadSettings, add_settings_arguments
-from forecastd.glibc_malloc import give_back_large_blocks
 
 NAME = "run"
 HELP = "read records, publish forecasts, until SIGTERM"
@@ -21,5 +20,4 @@ def main(_args: Namespace, load: LoadSettings) -> int:
     settings = load().settings  # before TensorFlow: a fault in them is told at once
     from forecastd import wiring
 
-    give_back_large_blocks()
     return wiring.run(settings)

@@ -76,11 +76,12 @@ class DiskCache:
             ModelError: the disk refuses.
         """
         try:
+            versions = {copy.entry.version for copy in wanted}
+            self._remove_all_but(versions)  # first: the disk may be full of it
             missing = [copy for copy in wanted if not self._is_whole(copy.entry.version)]
             for copy in missing:
                 copy.write(self.folder / copy.entry.version)
-            self._whole = {copy.entry.version for copy in wanted}
-            self._remove_all_but(self._whole)
+            self._whole = versions
         except OSError as error:
             raise ModelError(
                 f"{self.folder}: {error.strerror}, wanted copies of models there"
@@ -113,14 +114,15 @@ class DiskCache:
                 is_old = version_number(path.name) and path.name not in wanted
                 if path.is_dir() and (is_old or _is_abandoned(path)):
                     shutil.rmtree(path)
-        except FileNotFoundError:
-            return  # no model yet, or another instance was faster
+        except (FileNotFoundError, NotADirectoryError):
+            return  # no model yet, or another was faster; whoever writes says that it is no folder
 
 
 def _is_abandoned(path: Path) -> bool:
     """Whether it is a copy, as `disk_models` writes it beside its place, left by the dead."""
-    version = path.name.removeprefix(".").partition(".")[0]
-    if not (path.name.endswith(".part") and version_number(version)):
+    nothing, _, name = path.name.partition(".")
+    version = name.partition(".")[0]
+    if nothing or not (name.endswith(".part") and version_number(version)):
         return False
     return SystemClock().now_ms() - 1000 * path.stat().st_mtime > 1000 * ABANDONED_S
 

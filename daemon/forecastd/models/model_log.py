@@ -147,7 +147,11 @@ class ModelLog:
         return self._next_pointer(version, by, at_ms, reason, before, barred)
 
     def rollback(
-        self, by: By, at_ms: int, reason: str, fits: Callable[[Architecture], bool]
+        self,
+        by: By,
+        at_ms: int,
+        reason: str,
+        fits: Callable[[Architecture], bool] = lambda _: True,
     ) -> Pointer:
         """The pointer back to what served before, a barred version never.
 

@@ -87,7 +87,7 @@ class TrainerProcess:
             self.kill()
             told = format_duration(self._timeout_ms)
             found = f"training: not done after {told}, wanted it within that time"
-            hint = "it has the processor only while nobody else wants it"
+            hint = "raise training.timeout, or leave it a processor that is idle at times"
             return _failed(f"{found}; {hint}", seconds)
         return None
 
